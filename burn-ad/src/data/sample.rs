@@ -1,0 +1,81 @@
+//! What a dataset consists of: an index of images, their labels and masks.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use image::{GrayImage, RgbImage};
+
+/// Whether an image shows a good product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Label {
+    /// A good product.
+    Normal,
+    /// A defective product.
+    Anomalous,
+}
+
+impl Label {
+    /// `true` for [`Label::Anomalous`].
+    pub fn is_anomalous(self) -> bool {
+        self == Self::Anomalous
+    }
+}
+
+/// Where an image comes from: a file, or memory for apps that embed the library.
+#[derive(Clone, Debug)]
+pub enum ImageSource {
+    /// A file that [`crate::data::image::decode`] can read.
+    File(PathBuf),
+    /// Pixels that are already here, and a name for reports.
+    Memory {
+        /// Name shown in reports and errors.
+        name: String,
+        /// The pixels.
+        image: Arc<RgbImage>,
+    },
+}
+
+impl ImageSource {
+    /// The path, or the name of an image in memory.
+    pub fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::File(path) => path.to_string_lossy(),
+            Self::Memory { name, .. } => Cow::Borrowed(name),
+        }
+    }
+}
+
+/// Where a pixel mask comes from (any non-zero value marks an anomalous pixel).
+#[derive(Clone, Debug)]
+pub enum MaskSource {
+    /// A grey image file.
+    File(PathBuf),
+    /// Pixels that are already here.
+    Memory(Arc<GrayImage>),
+}
+
+/// One image with all that is known about it.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The image.
+    pub image: ImageSource,
+    /// Good or defective.
+    pub label: Label,
+    /// The folder's name for what the image shows: `good`, or the kind of defect.
+    pub kind: String,
+    /// The defective pixels; `None` for normal images and where nobody drew them.
+    pub mask: Option<MaskSource>,
+}
+
+/// The images of one product, split into training (normal only) and test images.
+#[derive(Clone, Debug, Default)]
+pub struct Dataset {
+    /// Name of the product, for reports.
+    pub name: String,
+    /// Normal images to learn from.
+    pub train: Vec<Sample>,
+    /// Images to evaluate on.
+    pub test: Vec<Sample>,
+}

@@ -1,0 +1,7 @@
+//! Visual anomaly detection on the Burn framework.
+#![deny(missing_docs)]
+
+pub mod error;
+pub mod files;
+
+pub use error::{Error, Result};
