@@ -3,5 +3,6 @@
 
 pub mod error;
 pub mod files;
+pub mod report;
 
 pub use error::{Error, Result};
