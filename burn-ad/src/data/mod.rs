@@ -1,5 +1,6 @@
 //! From files to normalised pixels: index, decode, place, normalise, load ahead.
 
+mod batch;
 pub mod check;
 pub mod geometry;
 pub mod image;
@@ -8,7 +9,9 @@ pub mod loader;
 pub mod normalise;
 pub mod placement;
 pub mod sample;
+pub mod synthetic;
 
+pub use batch::{Batch, for_each_batch};
 pub use check::{CheckReport, check};
 pub use geometry::{Filter, Fit, Geometry};
 pub use layout::{IndexOptions, Layout, index};
