@@ -90,7 +90,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Counts decisions `score >= threshold` against labels (`true` = anomalous).
+    /// Counts decisions `score > threshold` against labels (`true` = anomalous).
     ///
     /// # Panics
     /// When there are more or fewer labels than scores.
@@ -98,7 +98,7 @@ impl Decisions {
         assert_eq!(scores.len(), labels.len(), "one label per score");
         let mut counts = Self::default();
         for (score, anomalous) in scores.iter().zip(labels) {
-            *match (*score >= threshold, *anomalous) {
+            *match (*score > threshold, *anomalous) {
                 (true, true) => &mut counts.true_positive,
                 (true, false) => &mut counts.false_positive,
                 (false, false) => &mut counts.true_negative,

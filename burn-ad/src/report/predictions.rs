@@ -21,9 +21,9 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Anomalous when `score >= threshold`.
+    /// Anomalous when `score > threshold`.
     pub fn of(score: f32, threshold: f32) -> Self {
-        if score >= threshold {
+        if score > threshold {
             Self::Anomalous
         } else {
             Self::Normal
