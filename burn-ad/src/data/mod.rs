@@ -7,6 +7,7 @@ pub mod layout;
 pub mod loader;
 pub mod normalise;
 pub mod placement;
+mod resample;
 pub mod sample;
 
 pub use check::{CheckReport, check};
