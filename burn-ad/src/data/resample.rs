@@ -3,8 +3,9 @@
 //! Written out because the crate `fast_image_resize`, which follows Pillow-SIMD's 16-bit
 //! weights and filters rows before columns, differs from Pillow by up to 2/255 on photos
 //! (Lanczos, enlarging). Source of the arithmetic: Pillow's `Resample.c`: weights in f64,
-//! normalised to sum 1, rounded to 22 fractional bits; columns first, then rows, each pass
-//! rounded and clipped to bytes.
+//! normalised to sum 1, rounded to 22 fractional bits; two passes, each rounded and clipped to
+//! bytes. Columns go first, except where rows are dropped and columns added, which Pillow 13
+//! does the other way round (found by experiment; only `Fit::Squash` gets there).
 
 use image::RgbImage;
 
@@ -64,16 +65,25 @@ struct Taps {
 
 /// Taps of the target pixels `start..start + length` of an axis resized from `source` to `scaled`.
 fn taps(source: usize, scaled: usize, start: usize, length: usize, filter: Filter) -> Vec<Taps> {
+    if source == scaled {
+        // Pillow leaves out a pass that changes nothing.
+        let keep = |first| Taps {
+            first,
+            weights: vec![1 << PRECISION],
+        };
+        return (start..start + length).map(keep).collect();
+    }
     let scale = source as f64 / scaled as f64;
     let widen = scale.max(1.0);
     let support = filter.support() * widen;
+    let narrow = 1.0 / widen;
     (start..start + length)
         .map(|target| {
             let centre = (target as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(source);
             let weights: Vec<f64> = (first..end)
-                .map(|pixel| filter.weight((pixel as f64 - centre + 0.5) / widen))
+                .map(|pixel| filter.weight((pixel as f64 - centre + 0.5) * narrow))
                 .collect();
             let sum: f64 = weights.iter().sum();
             let fixed = |weight: f64| (weight / sum * f64::from(1u32 << PRECISION)).round() as i32;
@@ -93,27 +103,14 @@ pub(super) fn resample(
     filter: Filter,
 ) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
-    // Pillow leaves out a pass that changes nothing.
-    let narrowed = (scaled[1] != width).then(|| {
-        let taps = taps(width, scaled[1], window.left, window.width, filter);
-        columns(image.as_raw(), width, &taps)
-    });
-    let (bytes, row) = match &narrowed {
-        Some(bytes) => (bytes.as_slice(), 0..3 * window.width),
-        None => {
-            let kept = 3 * window.left..3 * (window.left + window.width);
-            (image.as_raw().as_slice(), kept)
-        }
-    };
-    let rows_of_bytes: Vec<&[u8]> = bytes
-        .chunks_exact(bytes.len() / height)
-        .map(|line| &line[row.clone()])
-        .collect();
-    let out = if scaled[0] == height {
-        rows_of_bytes[window.top..][..window.height].concat()
+    let across = taps(width, scaled[1], window.left, window.width, filter);
+    let down = taps(height, scaled[0], window.top, window.height, filter);
+    // Pillow's order. It shows where negative lobes run into 0 or 255 between the passes.
+    let out = if scaled[0] < height && scaled[1] > width {
+        columns(&rows(image.as_raw(), width, &down), width, &across)
     } else {
-        let taps = taps(height, scaled[0], window.top, window.height, filter);
-        rows(&rows_of_bytes, &taps)
+        let narrowed = columns(image.as_raw(), width, &across);
+        rows(&narrowed, window.width, &down)
     };
     RgbImage::from_raw(window.width as u32, window.height as u32, out)
         .expect("three bytes for each pixel of the window")
@@ -137,15 +134,17 @@ fn columns(bytes: &[u8], width: usize, taps: &[Taps]) -> Vec<u8> {
     out
 }
 
-/// Filters across `lines`: whole lines at a time, which the compiler turns into wide arithmetic.
-fn rows(lines: &[&[u8]], taps: &[Taps]) -> Vec<u8> {
-    let length = lines[0].len();
+/// Filters across lines of `width` pixels: whole lines at a time, which the compiler turns into
+/// wide arithmetic.
+fn rows(bytes: &[u8], width: usize, taps: &[Taps]) -> Vec<u8> {
+    let length = 3 * width;
     let mut out = Vec::with_capacity(taps.len() * length);
     let mut sums = vec![0; length];
     for taps in taps {
         sums.fill(HALF);
-        for (line, &weight) in lines[taps.first..].iter().zip(&taps.weights) {
-            for (sum, &value) in sums.iter_mut().zip(*line) {
+        let lines = bytes[length * taps.first..].chunks_exact(length);
+        for (line, &weight) in lines.zip(&taps.weights) {
+            for (sum, &value) in sums.iter_mut().zip(line) {
                 *sum += i32::from(value) * weight;
             }
         }
