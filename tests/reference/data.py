@@ -3,9 +3,10 @@
 Run:  python tests/reference/data.py        (writes tests/fixtures/data/)
 Made with Python 3.11, Pillow 13.0.0, torchvision 0.29.2, numpy 2.4.6, scikit-image 0.26.0.
 
-The photos are crops of scikit-image's public-domain or CC0 pictures coffee, chelsea, astronaut,
-rocket and brick. Every result is stored as PNG, so decoding adds no difference of its own; only
-`rocket.jpg` and the other `.jpg` files are there to compare JPEG decoders.
+The photos are crops of scikit-image's public-domain or CC0 pictures coffee, chelsea, astronaut
+and brick. Sources and results are stored as PNG, so decoding adds no difference of its own; the
+lossy files are there to compare decoders. Pillow before 13 runs its two passes in another order
+where rows are dropped and columns added (`chelsea.squash180.*`); all else is the same.
 """
 
 import json
