@@ -102,8 +102,9 @@ fn the_mask_is_exactly_what_the_defect_changed_and_visible() {
                         marked += usize::from(mask[0] != 0);
                     }
                     let share = marked as f64 / (size * size) as f64;
+                    // A lost stripe is two threads wide, and threads have at least four pixels.
                     assert!(
-                        (0.0004..0.09).contains(&share),
+                        (0.0004..0.15).contains(&share),
                         "{kind} {index} at {size}: {share} of the picture"
                     );
                 }
