@@ -1,4 +1,6 @@
-//! What a backbone consists of before any tensor exists: its taps and its units.
+//! What a backbone consists of before any tensor exists: its taps, its units, and the pixels it expects.
+
+use serde::{Deserialize, Serialize};
 
 /// One tap of a backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,4 +45,48 @@ pub struct Unit {
     pub weight: Vec<f32>,
     /// One value per output channel.
     pub bias: Vec<f32>,
+}
+
+/// How images were resampled when a set of weights was trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    /// Pillow's antialiased triangle filter.
+    #[default]
+    Bilinear,
+    /// Pillow's antialiased bicubic filter, a = -0.5.
+    Bicubic,
+}
+
+/// The pixels a set of weights was trained on: `(value in [0, 1] - mean) / std` per RGB channel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pixels {
+    /// Subtracted from each of the red, green and blue values in [0, 1].
+    pub mean: [f32; 3],
+    /// Divides the difference.
+    pub std: [f32; 3],
+    /// The resampling filter of the training images.
+    pub interpolation: Interpolation,
+}
+
+impl Pixels {
+    /// ImageNet statistics and bilinear resampling: torchvision's ResNets.
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        interpolation: Interpolation::Bilinear,
+    };
+    /// Values in [-1, 1] and bicubic resampling: timm's setting for EfficientNet-Lite0 to 2.
+    pub const HALF: Self = Self {
+        mean: [0.5; 3],
+        std: [0.5; 3],
+        interpolation: Interpolation::Bicubic,
+    };
+
+    /// The same statistics with another resampling filter.
+    #[must_use]
+    pub const fn with_interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
 }

@@ -1,0 +1,98 @@
+//! A frozen convolution with folded normalisation.
+
+use burn::module::{Module, Param, ParamId};
+use burn::prelude::*;
+
+use super::plan::ConvPlan;
+use super::spec::{Unit, UnitSpec};
+use crate::error::{Error, Result};
+use crate::ops::{Activation, Convolution, conv2d};
+
+/// Where the values of a network come from, one unit at a time.
+pub(crate) type UnitSource<'a> = dyn FnMut(&UnitSpec) -> Result<Unit> + 'a;
+
+/// A convolution, its bias and its activation.
+#[derive(Module, Debug)]
+pub struct FrozenConv<B: Backend> {
+    weight: Param<Tensor<B, 4>>,
+    bias: Param<Tensor<B, 1>>,
+    convolution: Convolution,
+    activation: Activation,
+}
+
+impl<B: Backend> FrozenConv<B> {
+    /// Takes the values of one unit.
+    ///
+    /// # Errors
+    /// When the source fails, or its values do not fill the unit's shape.
+    pub(crate) fn build(
+        plan: &ConvPlan,
+        device: &B::Device,
+        source: &mut UnitSource<'_>,
+    ) -> Result<Self> {
+        let unit = source(&plan.unit)?;
+        plan.unit.check(&unit)?;
+        let weight = TensorData::new(unit.weight, plan.unit.shape);
+        let bias = TensorData::new(unit.bias, [plan.unit.shape[0]]);
+        // `initialized` leaves gradients off, unlike `from_data`.
+        Ok(Self {
+            weight: Param::initialized(ParamId::new(), Tensor::from_data(weight, device)),
+            bias: Param::initialized(ParamId::new(), Tensor::from_data(bias, device)),
+            convolution: plan.convolution,
+            activation: plan.activation,
+        })
+    }
+
+    /// Builds a convolution where the network has one.
+    pub(crate) fn build_optional(
+        plan: Option<&ConvPlan>,
+        device: &B::Device,
+        source: &mut UnitSource<'_>,
+    ) -> Result<Option<Self>> {
+        plan.map(|plan| Self::build(plan, device, source))
+            .transpose()
+    }
+
+    /// `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`.
+    pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        self.activation.apply(conv2d(
+            x,
+            self.weight.val(),
+            Some(self.bias.val()),
+            self.convolution,
+        ))
+    }
+
+    /// The values on the host.
+    pub(crate) fn unit(&self) -> Unit {
+        let host = |data: TensorData| {
+            let data = data.convert::<f32>();
+            data.to_vec().expect("converted to f32 just now")
+        };
+        Unit {
+            weight: host(self.weight.val().into_data()),
+            bias: host(self.bias.val().into_data()),
+        }
+    }
+}
+
+impl UnitSpec {
+    /// Whether `unit` fills this shape.
+    ///
+    /// # Errors
+    /// When the number of weights or of biases differs; the message names the unit.
+    pub fn check(&self, unit: &Unit) -> Result<()> {
+        let [outputs, ..] = self.shape;
+        let weights: usize = self.shape.iter().product();
+        if unit.weight.len() == weights && unit.bias.len() == outputs {
+            return Ok(());
+        }
+        Err(Error::weights(format!(
+            "{} has {} weights and {} biases where shape {:?} needs {weights} and {outputs}",
+            self.name,
+            unit.weight.len(),
+            unit.bias.len(),
+            self.shape,
+        )))
+    }
+}

@@ -1,0 +1,21 @@
+//! From files to normalised pixels: index, decode, place, normalise, load ahead.
+
+mod batch;
+pub mod check;
+pub mod geometry;
+pub mod image;
+pub mod layout;
+pub mod loader;
+pub mod normalise;
+pub mod placement;
+pub mod sample;
+pub mod synthetic;
+
+pub use batch::{Batch, for_each_batch};
+pub use check::{CheckReport, check};
+pub use geometry::{Filter, Fit, Geometry};
+pub use layout::{IndexOptions, Layout, index};
+pub use loader::{Loaded, Loader, Preprocess};
+pub use normalise::Normalisation;
+pub use placement::{Placement, Region};
+pub use sample::{Dataset, ImageSource, Label, MaskSource, Sample};

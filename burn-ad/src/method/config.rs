@@ -1,0 +1,128 @@
+//! Which system, with which settings.
+
+use std::fmt;
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+use super::npad::{Npad, NpadConfig};
+use super::tensors::TensorSet;
+use super::{Detector, Fit, Prediction, TrainingData};
+use crate::backbone::Backbone;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::train::Run;
+
+/// The configuration of any method.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "name", content = "settings")]
+pub enum MethodConfig {
+    /// N-pad and its special cases PaDiM and PatchCore.
+    Npad(NpadConfig),
+}
+
+impl MethodConfig {
+    /// The names that [`preset`](Self::preset) knows.
+    pub const PRESETS: [&'static str; 3] = ["npad", "padim", "patchcore"];
+
+    /// The settings of a published system.
+    ///
+    /// # Errors
+    /// When there is no such preset.
+    pub fn preset(name: &str) -> Result<Self> {
+        match name {
+            "npad" => Ok(Self::Npad(NpadConfig::npad())),
+            "padim" => Ok(Self::Npad(NpadConfig::padim())),
+            "patchcore" => Ok(Self::Npad(NpadConfig::patchcore())),
+            _ => Err(Error::usage(format!("there is no method '{name}'"))
+                .help(format!("the methods are {}", Self::PRESETS.join(", ")))),
+        }
+    }
+
+    /// # Errors
+    /// When a setting is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Npad(config) => config.validate(),
+        }
+    }
+
+    pub(super) fn fit<AB: AutodiffBackend>(
+        &self,
+        backbone: Backbone<AB::InnerBackend>,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_, AB>,
+    ) -> Result<AnyDetector<AB::InnerBackend>> {
+        match self {
+            Self::Npad(config) => Ok(AnyDetector::Npad(Box::new(config.fit(backbone, data, run)?))),
+        }
+    }
+
+    pub(super) fn load<B: Backend>(
+        &self,
+        backbone: Backbone<B>,
+        size: usize,
+        tensors: TensorSet,
+        device: &B::Device,
+    ) -> Result<AnyDetector<B>> {
+        match self {
+            Self::Npad(config) => {
+                let detector = config.load(backbone, size, tensors, device)?;
+                Ok(AnyDetector::Npad(Box::new(detector)))
+            }
+        }
+    }
+}
+
+/// The preset whose settings these are, or the method's family name.
+impl fmt::Display for MethodConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let preset = Self::PRESETS
+            .iter()
+            .find(|name| Self::preset(name).is_ok_and(|preset| preset == *self));
+        match (preset, self) {
+            (Some(name), _) => f.write_str(name),
+            (None, Self::Npad(_)) => f.write_str("npad (own settings)"),
+        }
+    }
+}
+
+/// A trained system of any method.
+#[derive(Debug)]
+pub(super) enum AnyDetector<B: Backend> {
+    Npad(Box<Npad<B>>),
+}
+
+impl<B: Backend> Detector<B> for AnyDetector<B> {
+    fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
+        match self {
+            Self::Npad(detector) => detector.predict(batch),
+        }
+    }
+
+    fn backbone(&self) -> &Backbone<B> {
+        match self {
+            Self::Npad(detector) => detector.backbone(),
+        }
+    }
+
+    fn tensors(&self) -> TensorSet {
+        match self {
+            Self::Npad(detector) => detector.tensors(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_exists_is_valid_and_is_recognised() {
+        for name in MethodConfig::PRESETS {
+            let preset = MethodConfig::preset(name).expect(name);
+            preset.validate().expect(name);
+            assert_eq!(preset.to_string(), name);
+        }
+        assert!(MethodConfig::preset("padm").expect_err("no such").is_usage());
+    }
+}

@@ -1,0 +1,84 @@
+//! The detection systems, and what all of them have in common.
+
+mod calibration;
+mod config;
+mod model;
+pub mod npad;
+mod score;
+pub mod tensors;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+pub use calibration::{Calibration, CalibrationSource};
+pub use config::MethodConfig;
+pub use model::{BackboneRecord, FORMAT_VERSION, Model, ModelHeader, TrainOptions, TrainingRecord};
+pub use score::{ScoredImage, score_samples};
+
+use crate::backbone::Backbone;
+use crate::data::{Batch, Loader, Sample};
+use crate::error::Result;
+use crate::train::Run;
+use tensors::TensorSet;
+
+/// What a detector says about a batch. Higher means more anomalous.
+#[derive(Clone, Debug)]
+pub struct Prediction<B: Backend> {
+    /// One score an image, `[batch]`.
+    pub image_scores: Tensor<B, 1>,
+    /// One score a pixel, `[batch, size, size]`. Letterbox padding repeats the picture's edge.
+    pub anomaly_maps: Tensor<B, 3>,
+}
+
+/// A trained system.
+pub trait Detector<B: Backend>: Send {
+    /// Scores images. What one image gets does not depend on the others in the batch.
+    fn predict(&self, batch: &Batch<B>) -> Prediction<B>;
+
+    /// The frozen feature extractor it looks through.
+    fn backbone(&self) -> &Backbone<B>;
+
+    /// What was learnt, without the backbone.
+    fn tensors(&self) -> TensorSet;
+}
+
+/// Images to learn from.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'a> {
+    /// Normal images that the method is fitted on.
+    pub fit: &'a [Sample],
+    /// Normal images kept aside for statistics of scores; never empty (the fit images themselves
+    /// when there are too few to keep any aside).
+    pub calibration: &'a [Sample],
+    /// Decodes and prepares them.
+    pub loader: &'a Loader,
+}
+
+/// Implemented by each method's configuration: how to train it, and how to bring it back.
+pub trait Fit {
+    /// The trained system.
+    type Detector<B: Backend>: Detector<B>;
+
+    /// Trains on normal images.
+    ///
+    /// # Errors
+    /// When images cannot be read, the data does not suffice, or the run is interrupted.
+    fn fit<AB: AutodiffBackend>(
+        &self,
+        backbone: Backbone<AB::InnerBackend>,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_, AB>,
+    ) -> Result<Self::Detector<AB::InnerBackend>>;
+
+    /// Restores a trained system from what [`Detector::tensors`] gave.
+    ///
+    /// # Errors
+    /// When a tensor is absent, left over, or does not fit this configuration.
+    fn load<B: Backend>(
+        &self,
+        backbone: Backbone<B>,
+        size: usize,
+        tensors: TensorSet,
+        device: &B::Device,
+    ) -> Result<Self::Detector<B>>;
+}

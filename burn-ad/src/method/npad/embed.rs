@@ -1,0 +1,222 @@
+//! From images to one feature vector a grid position.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::config::{LevelScaling, NpadConfig, Reduction};
+use crate::backbone::Backbone;
+use crate::data::Region;
+use crate::error::{Error, Result};
+use crate::method::tensors::{HostTensor, TensorSet};
+use crate::ops;
+
+/// Turns images into rows of features.
+#[derive(Clone, Debug)]
+pub(super) struct Embedder<B: Backend> {
+    levels: Vec<usize>,
+    pool: bool,
+    scaling: LevelScaling,
+    /// Grid positions along height and width.
+    pub(super) grid: [usize; 2],
+    /// Channels of all taps together, `[channels, dimensions]`; `None` keeps all.
+    projection: Option<Tensor<B, 2>>,
+    /// Values per position.
+    pub(super) width: usize,
+}
+
+impl<B: Backend> Embedder<B> {
+    /// Draws the reduction and sizes the grid for images of `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// When the backbone has no tap at one of the strides.
+    pub(super) fn new(
+        config: &NpadConfig,
+        backbone: &Backbone<B>,
+        size: usize,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Result<Self> {
+        let mut embedder = Self::whole(config, backbone, size)?;
+        let channels = embedder.width;
+        let projection = match config.reduction {
+            Reduction::Subset(width) if width < channels => {
+                let mut kept = rand::seq::index::sample(rng, channels, width).into_vec();
+                kept.sort_unstable();
+                let mut matrix = vec![0.0; channels * width];
+                for (column, &row) in kept.iter().enumerate() {
+                    matrix[row * width + column] = 1.0;
+                }
+                Some((matrix, width))
+            }
+            Reduction::Projection(width) if width < channels => {
+                Some((orthonormal_columns(channels, width, rng), width))
+            }
+            _ => None,
+        };
+        if let Some((matrix, width)) = projection {
+            embedder.width = width;
+            let data = TensorData::new(matrix, [channels, width]);
+            embedder.projection = Some(Tensor::from_data(data, device));
+        }
+        Ok(embedder)
+    }
+
+    /// Restores the reduction from a model.
+    ///
+    /// # Errors
+    /// When a tensor is absent or does not fit the backbone.
+    pub(super) fn load(
+        config: &NpadConfig,
+        backbone: &Backbone<B>,
+        size: usize,
+        tensors: &mut TensorSet,
+        device: &B::Device,
+    ) -> Result<Self> {
+        let mut embedder = Self::whole(config, backbone, size)?;
+        let width = match config.reduction {
+            Reduction::Subset(width) | Reduction::Projection(width) => width,
+            Reduction::All => embedder.width,
+        };
+        if width < embedder.width {
+            let shape = [Some(embedder.width), Some(width)];
+            embedder.projection = Some(tensors.take_tensor("projection", shape, device)?);
+            embedder.width = width;
+        }
+        Ok(embedder)
+    }
+
+    /// Keeps every channel.
+    fn whole(config: &NpadConfig, backbone: &Backbone<B>, size: usize) -> Result<Self> {
+        let levels = backbone.config().levels_at_strides(&config.taps)?;
+        let info = backbone.config().feature_info();
+        if size < config.grid {
+            return Err(Error::usage(format!(
+                "images of {size} pixels are smaller than one grid cell of {} pixels",
+                config.grid
+            )));
+        }
+        Ok(Self {
+            width: levels.iter().map(|&level| info[level].channels).sum(),
+            levels,
+            pool: config.pool,
+            scaling: config.scaling,
+            grid: [size.div_ceil(config.grid); 2],
+            projection: None,
+        })
+    }
+
+    pub(super) fn save(&self, tensors: &mut TensorSet) {
+        if let Some(projection) = &self.projection {
+            tensors.insert("projection", HostTensor::from_tensor(projection.clone()));
+        }
+    }
+
+    /// Grid positions.
+    pub(super) fn positions(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// `images` `[batch, 3, size, size]` to features `[batch, positions, width]`.
+    pub(super) fn embed(&self, backbone: &Backbone<B>, images: Tensor<B, 4>) -> Tensor<B, 3> {
+        let positions = self.positions();
+        let levels = backbone.features(images, &self.levels);
+        let rows: Vec<Tensor<B, 3>> = levels
+            .into_iter()
+            .map(|mut level| {
+                if self.pool {
+                    level = ops::average_pool_3x3(level, true);
+                }
+                let level = ops::resize_bilinear(level, self.grid, false);
+                let [batch, channels, _, _] = level.dims();
+                let rows = level.reshape([batch, channels, positions]).swap_dims(1, 2);
+                match self.scaling {
+                    LevelScaling::None => rows,
+                    LevelScaling::UnitNorm => {
+                        let norms = rows.clone().square().sum_dim(2).sqrt().clamp_min(1e-12);
+                        rows / norms
+                    }
+                }
+            })
+            .collect();
+        let rows = Tensor::cat(rows, 2);
+        match &self.projection {
+            None => rows,
+            Some(projection) => {
+                let [batch, positions, channels] = rows.dims();
+                rows.reshape([batch * positions, channels])
+                    .matmul(projection.clone())
+                    .reshape([batch, positions, self.width])
+            }
+        }
+    }
+
+    /// Which grid cells have their centre inside the picture.
+    pub(super) fn valid_cells(&self, region: &Region, size: usize) -> Vec<bool> {
+        let [rows, columns] = self.grid;
+        let inside = |cell: usize, cells: usize, start: usize, length: usize| {
+            let centre = (cell as f64 + 0.5) * size as f64 / cells as f64;
+            centre >= start as f64 && centre < (start + length) as f64
+        };
+        (0..rows)
+            .flat_map(|row| (0..columns).map(move |column| (row, column)))
+            .map(|(row, column)| {
+                inside(row, rows, region.top, region.height)
+                    && inside(column, columns, region.left, region.width)
+            })
+            .collect()
+    }
+}
+
+/// `width` random orthonormal columns of length `channels`, row-major `[channels, width]`:
+/// Gaussian draws, modified Gram-Schmidt in f64.
+fn orthonormal_columns(channels: usize, width: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut columns: Vec<Vec<f64>> = Vec::with_capacity(width);
+    while columns.len() < width {
+        let mut column: Vec<f64> = (0..channels).map(|_| standard_normal(rng)).collect();
+        for _ in 0..2 {
+            for other in &columns {
+                let dot: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
+                column.iter_mut().zip(other).for_each(|(a, b)| *a -= dot * b);
+            }
+        }
+        let norm = column.iter().map(|a| a * a).sum::<f64>().sqrt();
+        if norm > 1e-6 {
+            column.iter_mut().for_each(|a| *a /= norm);
+            columns.push(column);
+        }
+    }
+    let mut matrix = vec![0.0; channels * width];
+    for (index, column) in columns.iter().enumerate() {
+        for (row, &value) in column.iter().enumerate() {
+            matrix[row * width + index] = value as f32;
+        }
+    }
+    matrix
+}
+
+/// Box-Muller.
+fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::stream_rng;
+
+    #[test]
+    fn projection_columns_are_orthonormal() {
+        let (channels, width) = (12, 5);
+        let matrix = orthonormal_columns(channels, width, &mut stream_rng(3, "projection"));
+        for a in 0..width {
+            for b in 0..width {
+                let dot: f32 =
+                    (0..channels).map(|r| matrix[r * width + a] * matrix[r * width + b]).sum();
+                assert!((dot - f32::from(u8::from(a == b))).abs() < 1e-6);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Parameter-free tensor functions, generic over the backend.
+//!
+//! Networks call these instead of the backend's own operations, so that one place decides how an
+//! operation is carried out. No function here imports another part of the library.
+//!
+//! Per-channel scaling works on rows (`[batch * channels, positions]` by `[batch * channels, 1]`):
+//! a four-dimensional broadcast at batch > 1 takes a scalar path on Burn's CPU backend, about forty
+//! times slower.
+
+mod activation;
+mod blur;
+mod channels;
+mod conv;
+mod nearest;
+mod pad;
+mod pool;
+mod resize;
+
+pub use activation::Activation;
+pub use blur::gaussian_blur;
+pub use channels::{position_mean, scale_channels};
+pub use conv::{Convolution, conv2d};
+pub use nearest::{distances, nearest};
+pub use pad::{Padding, same_padding};
+pub use pool::{average_pool_3x3, max_pool_3x3_stride_2};
+pub use resize::resize_bilinear;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,21 @@
+//! What a run leaves behind for people and for other programs; burn-free.
+//!
+//! - [`eval`]: all numbers of an evaluation, as JSON and as text tables.
+//! - [`predictions`]: one row per image, as CSV or JSON lines, written while the run goes on.
+//! - [`overlay`]: image, heat map and contours side by side; colours from [`colour`].
+//! - [`raw`]: anomaly maps as `.npy` or 16-bit PNG for further processing.
+//! - [`html`]: one self-contained page with metrics, histogram and gallery.
+//! - [`table`]: aligned text and markdown; [`memory`]: peak resident memory.
+
+pub mod colour;
+pub mod eval;
+mod histogram;
+pub mod html;
+pub mod memory;
+pub mod overlay;
+pub mod predictions;
+pub mod raw;
+pub mod table;
+
+pub use eval::EvalReport;
+pub use predictions::{Decision, PredictionRow};
