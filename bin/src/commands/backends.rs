@@ -1,6 +1,6 @@
 //! `burn-ad backends`: what this program and this machine can compute on.
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
 use burn_ad::report::table::{Align, Table};
 use clap::Args;

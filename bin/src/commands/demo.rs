@@ -8,7 +8,7 @@ use burn_ad::Result;
 use burn_ad::data::synthetic::{Product, SyntheticConfig, write_mvtec};
 use burn_ad::data::{Dataset, index};
 use burn_ad::method::ModelHeader;
-use burn_ad::train::{Observer, Run};
+use burn_ad::train::Run;
 use clap::Args;
 
 use super::MachineArgs;

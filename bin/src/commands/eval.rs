@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
-use burn_ad::data::{Dataset, IndexOptions, Layout, index};
+use burn_ad::data::{IndexOptions, Layout, index};
 use burn_ad::method::ModelHeader;
 use burn_ad::report::eval::Quality;
 use burn_ad::report::table::{Align, Table, number};

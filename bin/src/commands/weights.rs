@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::report::table::{Align, Table};
 use burn_ad::{Error, Result};
-use burn_ad_weights::{Info, cache, catalogue, fetch_and_import, import, info, resolve};
+use burn_ad_weights::{Info, cache, catalogue, fetch_and_import, import, info};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
@@ -102,7 +102,7 @@ impl ListArgs {
             ("source", Align::Left),
         ]);
         for entry in catalogue::entries() {
-            let cached = if entry.is_imported(&folder) { "yes" } else { "" };
+            let cached = if folder.join(entry.file).is_file() { "yes" } else { "" };
             table.row([
                 entry.name.to_owned(),
                 entry.arch.to_string(),
