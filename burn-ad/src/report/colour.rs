@@ -43,8 +43,7 @@ const INFERNO: [[u8; 3]; 33] = [
 
 /// The colour of a value: 0 is near black, 1 pale yellow; values outside are clamped, NaN counts as 0.
 pub fn inferno(value: f32) -> [u8; 3] {
-    // `max` before `min` also turns NaN into 0.
-    let position = value.max(0.0).min(1.0) * (INFERNO.len() - 1) as f32;
+    let position = unit(f64::from(value)) * (INFERNO.len() - 1) as f32;
     let below = (position as usize).min(INFERNO.len() - 2);
     let share = position - below as f32;
     std::array::from_fn(|channel| {
@@ -62,11 +61,20 @@ pub fn position(value: f32, range: (f32, f32)) -> f32 {
         // In f64: the width of a range of huge values does not overflow.
         let width = f64::from(high) - f64::from(low);
         let share = (f64::from(value) - f64::from(low)) / width;
-        share.max(0.0).min(1.0) as f32
+        unit(share)
     } else if value > low {
         1.0
     } else {
         0.0
+    }
+}
+
+/// The nearest value in `[0, 1]`; 0 for NaN.
+fn unit(value: f64) -> f32 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, 1.0) as f32
     }
 }
 

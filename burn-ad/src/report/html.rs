@@ -113,9 +113,9 @@ fn write_table(page: &mut String, caption: &str, table: &Table) {
 fn write_gallery(page: &mut String, filters: &Filters<'_>, items: &[GalleryItem]) {
     page.push_str(
         "<section><h2>Images, highest score first</h2>\
-         <p>Each picture: image (<span class=\"key truth\"></span>ground truth), heat map \
-         (same colours for the same values in all pictures), region above the threshold \
-         (<span class=\"key found\"></span>contour).</p>\n<fieldset><legend>Show</legend>\n",
+         <p>Each picture: image | heat map, a colour meaning the same value in all pictures | what lies \
+         above the threshold. <span class=\"key truth\"></span>ground truth\
+         <span class=\"key found\"></span>contour at the threshold</p>\n<fieldset><legend>Show</legend>\n",
     );
     for (index, filter) in filters.list.iter().enumerate() {
         let checked = if index == 0 { " checked" } else { "" };

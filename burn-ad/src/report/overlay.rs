@@ -15,6 +15,8 @@ const FOUND: Rgb<u8> = Rgb([255, 64, 64]);
 const TRUTH: Rgb<u8> = Rgb([64, 224, 255]);
 /// Rim around both, so that they stay visible on a bright image.
 const RIM: Rgb<u8> = Rgb([0, 0, 0]);
+/// Longest side of a panel, in pixels, from which contours are two pixels thick.
+const THICK_FROM: usize = 160;
 /// Between panels.
 const GAP: Rgb<u8> = Rgb([255, 255, 255]);
 /// Width of the gap in pixels.
@@ -110,9 +112,20 @@ fn heat_map(base: &RgbImage, map: &[f32], range: (f32, f32)) -> RgbImage {
     panel
 }
 
-/// A line along the inside of the region and a dark rim outside it.
+/// A line around the region with a dark rim outside it.
+///
+/// The line lies on the region's outermost pixels; on panels large enough to be shown scaled down it
+/// takes the pixels just outside as well.
 fn draw_outline(panel: &mut RgbImage, mask: &[bool], colour: Rgb<u8>) {
-    let line = outline(mask, panel.height() as usize, panel.width() as usize);
+    let (width, height) = (panel.width() as usize, panel.height() as usize);
+    let mut line = outline(mask, height, width);
+    if width.max(height) >= THICK_FROM {
+        let grown: Vec<bool> = mask.iter().zip(&line.outer).map(|(a, b)| a | b).collect();
+        for (inner, outer) in line.inner.iter_mut().zip(&line.outer) {
+            *inner |= outer;
+        }
+        line.outer = outline(&grown, height, width).outer;
+    }
     for (pixel, (inner, outer)) in panel
         .pixels_mut()
         .zip(line.inner.into_iter().zip(line.outer))
@@ -231,6 +244,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn contours_of_large_panels_are_two_pixels_thick() {
+        let (map, _) = hot(200, 200, [50, 50, 100, 100]);
+        let image = RgbImage::from_pixel(200, 200, Rgb([128; 3]));
+        let sheet = overlay(&image, &map, None, &STYLE);
+        let left = 2 * (200 + GAP_WIDTH);
+        let row = |x: u32| *sheet.get_pixel(left + x, 75);
+        let expected = [Rgb([128; 3]), RIM, FOUND, FOUND, Rgb([128; 3])];
+        assert_eq!([47, 48, 49, 50, 51].map(row), expected);
+        assert_eq!([102, 101, 100, 99, 98].map(row), expected);
     }
 
     #[test]

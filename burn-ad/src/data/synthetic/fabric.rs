@@ -22,8 +22,6 @@ pub(super) struct Fabric {
     thread: f32,
     angle: f32,
     offset: Point,
-    /// The cloth moves on a roll: any weft thread may come first.
-    first_weft: i32,
     waves: Noise,
     yarn: Noise,
     fuzz: Noise,
@@ -45,9 +43,8 @@ impl Fabric {
     pub(super) fn draw(size: usize, draws: &mut Draws) -> Self {
         Self {
             thread: THREAD.max(4.0 * DESIGN / size as f32),
-            angle: draws.around_zero(0.006),
-            offset: [draws.around_zero(1.2), draws.around_zero(3.0)],
-            first_weft: draws.below(REPEAT as usize) as i32,
+            angle: draws.around_zero(0.004),
+            offset: [draws.around_zero(0.8), draws.around_zero(0.8)],
             waves: Noise(draws.seed()),
             yarn: Noise(draws.seed()),
             fuzz: Noise(draws.seed()),
@@ -74,7 +71,7 @@ impl Fabric {
         let middle = DESIGN / 2.0;
         let p = turned([picture[0] - middle, picture[1] - middle], -self.angle);
         let wave = |offset: f32| {
-            1.3 * self
+            0.6 * self
                 .waves
                 .fractal(p[0] / 70.0 + offset, p[1] / 70.0 - offset)
         };
@@ -82,7 +79,7 @@ impl Fabric {
         let y = (p[1] + middle + self.offset[1] + wave(300.0)) / self.thread;
         let (warp, weft) = (x.floor() as i32, y.floor() as i32);
         let (across_warp, across_weft) = (x - x.floor() - 0.5, y - y.floor() - 0.5);
-        let phase = (warp + weft + self.first_weft).rem_euclid(REPEAT);
+        let phase = (warp + weft).rem_euclid(REPEAT);
         let missing = self
             .gap
             .as_ref()
@@ -91,7 +88,7 @@ impl Fabric {
 
         if phase == 0 || missing {
             // A weft float: it dives under its neighbours at both ends.
-            let yarn = 1.0 + 0.10 * self.yarn.at(x / 9.0, (weft + self.first_weft) as f32);
+            let yarn = 1.0 + 0.10 * self.yarn.at(x / 9.0, weft as f32);
             let height = bulge(across_weft) * (0.55 + 0.45 * bulge(0.9 * across_warp));
             let depth = if missing { 0.62 } else { 1.0 };
             return scaled(
@@ -99,7 +96,7 @@ impl Fabric {
                 self.dye * fuzz * yarn * depth * (0.42 + 0.62 * height),
             );
         }
-        let yarn = 1.0 + 0.12 * self.yarn.at(warp as f32, y / 14.0 + 700.0);
+        let yarn = 1.0 + 0.09 * self.yarn.at(warp as f32, y / 14.0 + 700.0);
         // Position along the float of three crossings, -0.5 to 0.5.
         let along = (phase as f32 - 1.0 + across_weft + 0.5) / (REPEAT - 1) as f32 - 0.5;
         let height = bulge(across_warp) * (0.45 + 0.55 * bulge(0.95 * along));

@@ -17,6 +17,8 @@ mod embed;
 mod fit;
 mod gaussian;
 mod mahalanobis;
+#[cfg(test)]
+mod parity;
 mod statistics;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
