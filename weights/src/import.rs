@@ -35,7 +35,10 @@ pub fn import(path: &Path, arch: Option<BackboneConfig>) -> Result<WeightsFile> 
         path,
         arch,
         known.map(|entry| entry.pixels),
-        known.map_or_else(|| name.to_string_lossy().into_owned(), |entry| entry.source.to_string()),
+        known.map_or_else(
+            || name.to_string_lossy().into_owned(),
+            |entry| entry.source.to_string(),
+        ),
         sha256,
     )
 }
@@ -83,10 +86,10 @@ pub(crate) fn import_as(
 /// The exact match with `arch`, or with the one architecture that fits.
 fn matching(checkpoint: &Checkpoint, arch: Option<BackboneConfig>) -> Result<Comparison> {
     if checkpoint.is_burn_ad() {
-        return Err(
-            Error::weights("this file was imported before: it holds folded weights of burn-ad")
-                .help("use it as it is"),
-        );
+        return Err(Error::weights(
+            "this file was imported before: it holds folded weights of burn-ad",
+        )
+        .help("use it as it is"));
     }
     if let Some(arch) = arch {
         let comparison = Comparison::best(checkpoint, arch);
@@ -103,13 +106,17 @@ fn matching(checkpoint: &Checkpoint, arch: Option<BackboneConfig>) -> Result<Com
     }
     match detect_arch(checkpoint).as_slice() {
         &[(arch, style)] => Ok(Comparison::new(checkpoint, arch, style)),
-        [] => Err(Error::weights(Comparison::nearest(checkpoint).report()).help(
-            "no known architecture fits; the nearest is shown. Name the right one with --arch",
-        )),
+        [] => Err(
+            Error::weights(Comparison::nearest(checkpoint).report()).help(
+                "no known architecture fits; the nearest is shown. Name the right one with --arch",
+            ),
+        ),
         several => {
             let names: Vec<_> = several.iter().map(|(arch, _)| arch.name()).collect();
-            Err(Error::weights(format!("the checkpoint fits {}", names.join(" and ")))
-                .help("name the right one with --arch"))
+            Err(
+                Error::weights(format!("the checkpoint fits {}", names.join(" and ")))
+                    .help("name the right one with --arch"),
+            )
         }
     }
 }
@@ -142,12 +149,16 @@ fn read_unit(
     let (mean, variance) = (read(&keys.mean)?, read(&keys.variance)?);
     let negative = variance.iter().filter(|&&value| value < 0.0).count();
     if negative > 0 {
-        faults.push(format!("{}: {negative} variances are negative", keys.variance));
+        faults.push(format!(
+            "{}: {negative} variances are negative",
+            keys.variance
+        ));
         return Ok(Unit { weight, bias });
     }
     let fan_in = weight.len() / channels;
     for (channel, filter) in weight.chunks_mut(fan_in).enumerate() {
-        let scale = f64::from(gamma[channel]) / (f64::from(variance[channel]) + norm.epsilon).sqrt();
+        let scale =
+            f64::from(gamma[channel]) / (f64::from(variance[channel]) + norm.epsilon).sqrt();
         for value in filter {
             *value = (f64::from(*value) * scale) as f32;
         }
@@ -155,7 +166,10 @@ fn read_unit(
         bias[channel] = (f64::from(beta[channel]) + shift * scale) as f32;
     }
     if !weight.iter().chain(&bias).all(|value| value.is_finite()) {
-        faults.push(format!("{}: not finite after folding its BatchNorm", spec.name));
+        faults.push(format!(
+            "{}: not finite after folding its BatchNorm",
+            spec.name
+        ));
     }
     Ok(Unit { weight, bias })
 }

@@ -109,7 +109,9 @@ pub fn info(path: &Path) -> Result<Info> {
         tensors: checkpoint.entries().len(),
         parameters,
         dtypes,
-        detected: detected.map(|(arch, keys)| Detected { arch, keys }).collect(),
+        detected: detected
+            .map(|(arch, keys)| Detected { arch, keys })
+            .collect(),
         imported,
     })
 }

@@ -61,9 +61,9 @@ pub struct Entry {
     span: usize,
 }
 
-/// Larger than any tensor of the supported backbones by two orders of magnitude; a tensor with
-/// stride 0 could otherwise claim any size.
-const MAX_ELEMENTS: usize = 1 << 28;
+/// A tensor may have more elements than are stored (stride 0, overlaps), but not so many that a
+/// tiny file reserves all memory. The supported backbones' largest tensor has 9 million.
+const MAX_EXPANDED: usize = 1 << 25;
 
 impl Entry {
     /// Checks that the tensor lies within `available` bytes of the file that begin at `start`.
@@ -75,17 +75,20 @@ impl Entry {
         available: u64,
     ) -> Option<Self> {
         let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        if elements > MAX_ELEMENTS {
-            return None;
-        }
         let span = if elements == 0 {
             0
         } else {
-            let last = shape.iter().zip(&strides).try_fold(0usize, |last, (&size, &stride)| {
-                last.checked_add((size - 1).checked_mul(stride)?)
-            })?;
+            let last = shape
+                .iter()
+                .zip(&strides)
+                .try_fold(0usize, |last, (&size, &stride)| {
+                    last.checked_add((size - 1).checked_mul(stride)?)
+                })?;
             last.checked_add(1)?
         };
+        if elements > span && elements > MAX_EXPANDED {
+            return None;
+        }
         let bytes = u64::try_from(span.checked_mul(dtype.size())?).ok()?;
         (bytes <= available).then_some(Self {
             shape,
@@ -310,7 +313,10 @@ mod tests {
         assert!(entry(&[2, 3], &[3, 1], 23).is_none());
         assert!(entry(&[usize::MAX, 2], &[1, 1], u64::MAX).is_none());
         assert!(entry(&[2, 2], &[usize::MAX, 1], u64::MAX).is_none());
-        assert!(entry(&[1 << 40], &[0], 4).is_none(), "stride 0 must not reserve terabytes");
+        assert!(
+            entry(&[1 << 40], &[0], 4).is_none(),
+            "stride 0 must not reserve terabytes"
+        );
     }
 
     #[test]

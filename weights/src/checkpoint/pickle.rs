@@ -68,8 +68,7 @@ impl Global {
             | ("numpy.dtypes", _)
             | (
                 "torch",
-                "Size" | "device" | "float32" | "float16" | "bfloat16" | "float64"
-                | "int64",
+                "Size" | "device" | "float32" | "float16" | "bfloat16" | "float64" | "int64",
             ) => Self::Inert,
             _ => return None,
         })
@@ -589,7 +588,8 @@ mod tests {
     #[test]
     fn os_system_is_refused_by_name() {
         // What `pickle.dumps` writes for an object whose __reduce__ is (os.system, ("touch x",)).
-        let message = refused(b"\x80\x02cposix\nsystem\nq\x00X\x07\x00\x00\x00touch xq\x01\x85q\x02Rq\x03.");
+        let message =
+            refused(b"\x80\x02cposix\nsystem\nq\x00X\x07\x00\x00\x00touch xq\x01\x85q\x02Rq\x03.");
         assert!(message.contains("posix.system"), "{message}");
         let message = refused(b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.");
         assert!(message.contains("posix.system"), "{message}");

@@ -119,11 +119,7 @@ pub(super) fn expect_little_endian(info: &Pickle) -> Result<(), String> {
 }
 
 /// Finds the state dict and places its tensors in the file.
-fn collect(
-    container: Container,
-    pickle: &Pickle,
-    storages: &Storages,
-) -> Result<Contents, String> {
+fn collect(container: Container, pickle: &Pickle, storages: &Storages) -> Result<Contents, String> {
     let (wrapper, items) = state_dict(pickle, |node| matches!(node, Node::Tensor(_)))?;
     let mut entries = BTreeMap::new();
     for (name, id) in items {
@@ -145,8 +141,14 @@ pub(super) fn place(tensor: &TensorRef, storages: &Storages) -> Option<Entry> {
     let storage = &tensor.storage;
     let element = storage.dtype.size() as u64;
     let &(start, size) = storages.get(&storage.key)?;
-    let end = storage.base.checked_add(storage.elements)?.checked_mul(element)?;
-    let first = storage.base.checked_add(tensor.offset)?.checked_mul(element)?;
+    let end = storage
+        .base
+        .checked_add(storage.elements)?
+        .checked_mul(element)?;
+    let first = storage
+        .base
+        .checked_add(tensor.offset)?
+        .checked_mul(element)?;
     let available = end.min(size).checked_sub(first)?;
     let start = start.checked_add(first)?;
     Entry::new(

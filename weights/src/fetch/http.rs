@@ -149,8 +149,10 @@ impl Downloader {
                 failures + 1
             };
             if failures >= self.attempts || restarts >= self.attempts {
-                return Err(Error::weights(format!("downloading {} failed: {reason}", part.url))
-                    .help("check the network and try again; what has arrived is kept"));
+                return Err(
+                    Error::weights(format!("downloading {} failed: {reason}", part.url))
+                        .help("check the network and try again; what has arrived is kept"),
+                );
             }
             sleep(self.pause * 2u32.pow((failures - 1).min(6)));
         }

