@@ -81,8 +81,10 @@ pub(crate) trait Job {
 pub(crate) fn dispatch<J: Job>(choice: BackendChoice, job: J) -> Result<J::Output> {
     let BackendChoice { name, device_index } = choice;
     if name.is_cpu() && device_index.is_some() {
-        return Err(Error::usage(format!("backend {name} has one device: the CPU"))
-            .help("leave --device-index out"));
+        return Err(
+            Error::usage(format!("backend {name} has one device: the CPU"))
+                .help("leave --device-index out"),
+        );
     }
     match name {
         #[cfg(feature = "flex")]
@@ -121,8 +123,10 @@ where
     J: Job,
 {
     probe::<B>(&device).map_err(|reason| {
-        Error::usage(format!("backend {name} does not work on this machine: {reason}"))
-            .help("use --backend flex, or see `burn-ad backends`")
+        Error::usage(format!(
+            "backend {name} does not work on this machine: {reason}"
+        ))
+        .help("use --backend flex, or see `burn-ad backends`")
     })?;
     job.run::<Autodiff<B>>(device)
 }
@@ -167,13 +171,19 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_not_compiled_in_is_a_usage_error() {
-        for name in BackendName::ALL.into_iter().filter(|name| !name.is_compiled()) {
+        for name in BackendName::ALL
+            .into_iter()
+            .filter(|name| !name.is_compiled())
+        {
             let choice = BackendChoice {
                 name,
                 device_index: None,
             };
             let error = dispatch(choice, Nothing).expect_err("not there");
-            assert!(error.is_usage() && error.to_string().contains("--features"), "{error}");
+            assert!(
+                error.is_usage() && error.to_string().contains("--features"),
+                "{error}"
+            );
         }
     }
 

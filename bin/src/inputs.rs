@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn folders_are_searched_in_order_without_hidden_and_other_files() {
         let dir = folder(&["b.png", "a/z.JPG", "a/c.txt", ".hidden/x.png", "ä ö/1.png"]);
-        assert_eq!(relative(dir.path(), &[""]), ["a/z.JPG", "b.png", "ä ö/1.png"]);
+        assert_eq!(
+            relative(dir.path(), &[""]),
+            ["a/z.JPG", "b.png", "ä ö/1.png"]
+        );
     }
 
     #[test]
@@ -192,8 +195,12 @@ mod tests {
     #[test]
     fn what_is_not_there_is_an_error() {
         let dir = folder(&["empty/readme.txt"]);
-        for (name, usage) in [("nothing.png", true), ("*.png", true), ("a[", true), ("empty", false)]
-        {
+        for (name, usage) in [
+            ("nothing.png", true),
+            ("*.png", true),
+            ("a[", true),
+            ("empty", false),
+        ] {
             let error = find(&[dir.path().join(name)]).unwrap_err();
             assert_eq!(error.is_usage(), usage, "{error}");
         }

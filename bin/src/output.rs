@@ -105,7 +105,10 @@ impl Names {
                 _ => format!("{stem}-{number}.{extension}"),
             })
             .map(|name| path.with_file_name(name))
-            .find(|candidate| self.taken.insert(candidate.to_string_lossy().to_lowercase()))
+            .find(|candidate| {
+                self.taken
+                    .insert(candidate.to_string_lossy().to_lowercase())
+            })
             .expect("there is always a further number")
     }
 }

@@ -30,7 +30,11 @@ pub(crate) fn interrupted() -> bool {
 
 /// For work that has no observer to stop it on the way.
 pub(crate) fn stop_if_interrupted() -> Result<()> {
-    if interrupted() { Err(Error::interrupted()) } else { Ok(()) }
+    if interrupted() {
+        Err(Error::interrupted())
+    } else {
+        Ok(())
+    }
 }
 
 /// Seconds between two plain lines.
@@ -159,7 +163,11 @@ impl Progress {
 
 impl Observer for Progress {
     fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        if self.phase.as_ref().is_none_or(|phase| phase.name != step.phase) {
+        if self
+            .phase
+            .as_ref()
+            .is_none_or(|phase| phase.name != step.phase)
+        {
             self.finish();
             self.phase = Some(self.start(step));
         }
@@ -175,7 +183,10 @@ impl Observer for Progress {
             } else if style == Style::Lines && phase.line.elapsed() >= LINE_INTERVAL {
                 phase.line = Instant::now();
                 let seconds = phase.started.elapsed().as_secs_f64();
-                eprintln!("{}", plain_line(step, step.done - phase.first.min(step.done), seconds));
+                eprintln!(
+                    "{}",
+                    plain_line(step, step.done - phase.first.min(step.done), seconds)
+                );
             }
         }
         if interrupted() {
@@ -220,7 +231,12 @@ fn plain_line(step: &Step<'_>, done_here: u64, seconds: f64) -> String {
     let mut line = match (step.unit, step.total) {
         ("bytes", 0) => format!("{}: {}", step.phase, mebibytes(step.done)),
         ("bytes", total) => {
-            format!("{}: {} of {}", step.phase, mebibytes(step.done), mebibytes(total))
+            format!(
+                "{}: {} of {}",
+                step.phase,
+                mebibytes(step.done),
+                mebibytes(total)
+            )
         }
         (unit, 0) => format!("{}: {} {unit}", step.phase, step.done),
         (unit, total) => format!("{}: {} of {total} {unit}", step.phase, step.done),
@@ -230,7 +246,10 @@ fn plain_line(step: &Step<'_>, done_here: u64, seconds: f64) -> String {
         _ => format!(", {rate:.1}/s"),
     };
     if step.total > step.done && rate > 0.0 {
-        line += &format!(", {} left", duration((step.total - step.done) as f64 / rate));
+        line += &format!(
+            ", {} left",
+            duration((step.total - step.done) as f64 / rate)
+        );
     }
     let values = values(step.values);
     if !values.is_empty() {

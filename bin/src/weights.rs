@@ -42,12 +42,14 @@ impl ChosenWeights {
         }
         let folder = cache::directory()?;
         let path = resolve(arch, &folder).ok_or_else(|| {
-            Error::usage(format!("there are no weights for {arch} in {}", folder.display())).help(
-                format!(
-                    "get them with `burn-ad weights fetch {arch}`, name a checkpoint with \
+            Error::usage(format!(
+                "there are no weights for {arch} in {}",
+                folder.display()
+            ))
+            .help(format!(
+                "get them with `burn-ad weights fetch {arch}`, name a checkpoint with \
                      --weights FILE, or try without any: --random-weights"
-                ),
-            )
+            ))
         })?;
         Ok(Self::File(Box::new(read_weights(&path, Some(arch))?)))
     }

@@ -24,13 +24,20 @@ impl BackendsArgs {
             table.row([name.to_string(), works.to_owned(), device]);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        print(&format!("{}\nCPU: {cores} cores{}\n", table.text(), vector_units()))
+        print(&format!(
+            "{}\nCPU: {cores} cores{}\n",
+            table.text(),
+            vector_units()
+        ))
     }
 }
 
 fn state(name: BackendName) -> (&'static str, String) {
     if !name.is_compiled() {
-        return ("no", format!("not compiled in: build with --features {name}"));
+        return (
+            "no",
+            format!("not compiled in: build with --features {name}"),
+        );
     }
     let choice = BackendChoice {
         name,
@@ -38,7 +45,15 @@ fn state(name: BackendName) -> (&'static str, String) {
     };
     match dispatch(choice, Describe) {
         Ok(device) => ("yes", device),
-        Err(error) => ("no", error.to_string().lines().next().unwrap_or_default().to_owned()),
+        Err(error) => (
+            "no",
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        ),
     }
 }
 

@@ -126,9 +126,14 @@ impl CheckArgs {
     fn run(self, quiet: bool) -> Result<()> {
         let DatasetArgs { data, layout, .. } = &self.dataset;
         let mut progress = Progress::new(quiet);
-        let report = check(data, layout.parse()?, &self.dataset.options(), &mut |done, total| {
-            progress.count("checking", done, total);
-        })?;
+        let report = check(
+            data,
+            layout.parse()?,
+            &self.dataset.options(),
+            &mut |done, total| {
+                progress.count("checking", done, total);
+            },
+        )?;
         stop_if_interrupted()?;
         progress.finish();
         if self.json {
@@ -158,7 +163,11 @@ impl InfoArgs {
             ("images", Align::Right),
             ("with mask", Align::Right),
         ]);
-        table.row(["(training)".to_owned(), dataset.train.len().to_string(), String::new()]);
+        table.row([
+            "(training)".to_owned(),
+            dataset.train.len().to_string(),
+            String::new(),
+        ]);
         let mut kinds: Vec<(bool, &str)> = dataset
             .test
             .iter()
@@ -173,7 +182,11 @@ impl InfoArgs {
                 })
             };
             let masks = own().filter(|sample| sample.mask.is_some()).count();
-            let masks = if anomalous { masks.to_string() } else { String::new() };
+            let masks = if anomalous {
+                masks.to_string()
+            } else {
+                String::new()
+            };
             table.row([kind.to_owned(), own().count().to_string(), masks]);
         }
         print(&format!("{}\n\n{}", dataset.name, table.text()))

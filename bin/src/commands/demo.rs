@@ -58,8 +58,11 @@ impl DemoArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
         let started = Instant::now();
         let product: Product = self.product.parse()?;
-        let sets: Vec<String> =
-            SETTINGS.iter().map(|&set| set.to_owned()).chain(self.set).collect();
+        let sets: Vec<String> = SETTINGS
+            .iter()
+            .map(|&set| set.to_owned())
+            .chain(self.set)
+            .collect();
         let settings = Settings::resolve(None, &sets, Vec::new())?;
         let backend = self.machine.prepare()?;
         let weights = ChosenWeights::find(&settings.backbone, settings.train.seed)?;
@@ -70,7 +73,8 @@ impl DemoArgs {
             self.output.join("results"),
         );
         let mut progress = Progress::new(quiet);
-        progress.note("Drawing a product: every image and defect below is made in code, from a seed.");
+        progress
+            .note("Drawing a product: every image and defect below is made in code, from a seed.");
         let config = SyntheticConfig::new(product);
         write_mvtec(&config, &data, self.overwrite, &mut |done, total| {
             progress.count("drawing", done, total);
@@ -131,7 +135,9 @@ impl Job for DemoJob<'_> {
     type Output = (ModelHeader, Evaluated);
 
     fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<Self::Output> {
-        let model = self.training.run::<AB>(&device, self.model, self.progress)?;
+        let model = self
+            .training
+            .run::<AB>(&device, self.model, self.progress)?;
         let train = &self.training.settings.train;
         let mut run = Run::<AB::InnerBackend>::new(device, train.seed, self.progress)
             .with_batch_size(train.batch_size);

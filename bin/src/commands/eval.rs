@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
+use burn_ad::Result;
 use burn_ad::data::{IndexOptions, Layout, index};
 use burn_ad::method::ModelHeader;
 use burn_ad::report::eval::Quality;
 use burn_ad::report::table::{Align, Table, number};
 use burn_ad::train::{Observer, Run};
-use burn_ad::Result;
 use clap::Args;
 
 use super::{MachineArgs, ModelArgs, ReadArgs, layout_parser};
@@ -150,7 +150,10 @@ pub(super) fn text(evaluated: &Evaluated, protocol: Protocol, out: &Path) -> Str
 }
 
 fn at_original_resolution(quality: &Quality) -> Table {
-    let mut table = Table::new([("at the images' own resolution", Align::Left), ("value", Align::Right)]);
+    let mut table = Table::new([
+        ("at the images' own resolution", Align::Left),
+        ("value", Align::Right),
+    ]);
     for (name, value) in [
         ("pixel AUROC", quality.auroc),
         ("pixel average precision", quality.average_precision),

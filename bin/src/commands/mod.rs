@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use burn_ad::data::{Layout, Loader};
 use burn_ad::method::ModelHeader;
 use burn_ad::{Error, Result};
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::backend::{BackendChoice, BackendName};
@@ -70,8 +70,8 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "N")]
     device_index: Option<usize>,
     /// Threads that compute on the CPU [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    threads: Option<usize>,
 }
 
 impl MachineArgs {
@@ -79,7 +79,7 @@ impl MachineArgs {
     fn prepare(&self) -> Result<BackendChoice> {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new()
-                .num_threads(threads.into())
+                .num_threads(threads)
                 .build_global()
                 .map_err(|error| Error::usage(format!("--threads {threads}: {error}")))?;
         }
@@ -97,7 +97,7 @@ impl MachineArgs {
 #[command(next_help_heading = "Machine")]
 pub(crate) struct ReadArgs {
     /// Images per forward pass; scores do not depend on it
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH_SIZE)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH_SIZE, value_parser = at_least_one())]
     batch_size: usize,
     /// Threads that decode images [default: one per core]
     #[arg(long, value_name = "N")]
@@ -127,6 +127,10 @@ pub(crate) struct ModelArgs {
     /// Weights of the model's backbone, where they are neither in the model nor in the cache
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 /// The names of the layouts, checked while the command line is read.

@@ -112,7 +112,12 @@ impl PredictArgs {
         };
         dispatch(backend, job)?;
         progress.finish();
-        let Results { writers, rows, unreadable, .. } = results;
+        let Results {
+            writers,
+            rows,
+            unreadable,
+            ..
+        } = results;
         for writer in writers {
             writer.finish()?;
         }
@@ -160,7 +165,9 @@ impl PredictArgs {
                 row.path.clone(),
                 number(row.score.map(f64::from), 4),
                 number(row.normalised_score.map(f64::from), 4),
-                row.decision.map(|decision| decision.to_string()).unwrap_or_default(),
+                row.decision
+                    .map(|decision| decision.to_string())
+                    .unwrap_or_default(),
             ]);
         }
         text += &table.text();
@@ -219,9 +226,14 @@ fn predict<B: Backend>(
         .collect();
     let seed = model.header().training.seed;
     let mut run = Run::<B>::new(device, seed, progress).with_batch_size(args.read.batch_size);
-    score_samples(model, &samples, &loader, "scoring", &mut run, &mut |index, result| {
-        results.take(index, &samples[index], result)
-    })
+    score_samples(
+        model,
+        &samples,
+        &loader,
+        "scoring",
+        &mut run,
+        &mut |index, result| results.take(index, &samples[index], result),
+    )
 }
 
 /// Collects what comes in any order, and writes it in the order of the images.
@@ -268,14 +280,19 @@ impl Results<'_> {
         let relative = &self.inputs[index].relative;
         let out = &self.args.output;
         if !self.args.no_overlays {
-            let path = self.names.unique(&Path::new("overlays").join(relative), "png");
+            let path = self
+                .names
+                .unique(&Path::new("overlays").join(relative), "png");
             overlay_file(&out.join(path), sample, scored, &self.style)?;
         }
         let Some(form) = self.args.raw_maps else {
             return Ok(());
         };
         let extension = if form == RawMaps::Npy { "npy" } else { "png" };
-        let path = out.join(self.names.unique(&Path::new("maps").join(relative), extension));
+        let path = out.join(
+            self.names
+                .unique(&Path::new("maps").join(relative), extension),
+        );
         let size = scored.placement.original;
         let map = scored.placement.restore(&scored.map, scored.placement.size);
         match form {

@@ -119,8 +119,7 @@ struct RunArgs {
 
 impl TrainArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
-        let mut settings =
-            Settings::resolve(self.config.as_deref(), &self.set, self.flags()?)?;
+        let mut settings = Settings::resolve(self.config.as_deref(), &self.set, self.flags()?)?;
         check_output(&self.output, self.overwrite)?;
         let backend = self.machine.prepare()?;
         let options = settings.index_options();
@@ -157,20 +156,32 @@ impl TrainArgs {
         let all = [
             Flag::given("--method", ["method", "name"], method.method.as_ref())?,
             Flag::given("--backbone", ["backbone", "name"], method.backbone.as_ref())?,
-            Flag::given("--weights", ["backbone", "weights"], method.weights.as_ref())?,
+            Flag::given(
+                "--weights",
+                ["backbone", "weights"],
+                method.weights.as_ref(),
+            )?,
             // A flag replaces what a file says about the same thing.
             Flag::given(
                 "--weights",
                 ["backbone", "random"],
                 method.weights.as_ref().map(|_| false),
             )?,
-            Flag::given("--random-weights", ["backbone", "random"], on(method.random_weights))?,
+            Flag::given(
+                "--random-weights",
+                ["backbone", "random"],
+                on(method.random_weights),
+            )?,
             Flag::given(
                 "--random-weights",
                 ["backbone", "weights"],
                 on(method.random_weights).map(|_| json!(null)),
             )?,
-            Flag::given("--with-backbone", ["train", "with_backbone"], on(method.with_backbone))?,
+            Flag::given(
+                "--with-backbone",
+                ["train", "with_backbone"],
+                on(method.with_backbone),
+            )?,
             Flag::given("--layout", ["data", "layout"], images.layout.as_ref())?,
             Flag::given("--size", ["data", "size"], images.size)?,
             Flag::given("--fit", ["data", "fit"], images.fit.as_ref())?,
@@ -226,9 +237,11 @@ fn check_output(dir: &Path, overwrite: bool) -> Result<()> {
     if empty {
         return Ok(());
     }
-    Err(Error::usage("the directory holds something that is not a model")
-        .path(dir)
-        .help("choose another directory, or empty this one"))
+    Err(
+        Error::usage("the directory holds something that is not a model")
+            .path(dir)
+            .help("choose another directory, or empty this one"),
+    )
 }
 
 /// All that a training run is made from.
@@ -264,7 +277,6 @@ impl Training<'_> {
     ) -> Result<Model<AB::InnerBackend>> {
         let train = &self.settings.train;
         let loader = self.loader();
-        loader.preprocess().geometry.check()?;
         let options = TrainOptions {
             dataset: self.dataset.name.clone(),
             backend: self.backend.to_string(),
@@ -277,8 +289,8 @@ impl Training<'_> {
         if self.weights.random_seed().is_some() {
             progress.note("note: random backbone weights; real ones find far more");
         }
-        let mut run = Run::<AB>::new(device.clone(), train.seed, progress)
-            .with_batch_size(train.batch_size);
+        let mut run =
+            Run::<AB>::new(device.clone(), train.seed, progress).with_batch_size(train.batch_size);
         let model = Model::train(
             &self.settings.method,
             backbone,
@@ -309,7 +321,9 @@ impl Job for TrainJob<'_> {
     type Output = ModelHeader;
 
     fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<ModelHeader> {
-        let model = self.training.run::<AB>(&device, self.output, self.progress)?;
+        let model = self
+            .training
+            .run::<AB>(&device, self.output, self.progress)?;
         Ok(model.header().clone())
     }
 }
@@ -330,7 +344,10 @@ pub(super) fn summary(header: &ModelHeader, output: &Path) -> Table {
     let mut table = Table::new([("trained", Align::Left), ("", Align::Left)]);
     for (name, value) in [
         ("method", header.method.to_string()),
-        ("backbone", format!("{}, {}", header.backbone.arch, header.backbone.source)),
+        (
+            "backbone",
+            format!("{}, {}", header.backbone.arch, header.backbone.source),
+        ),
         ("dataset", header.training.dataset.clone()),
         ("normal images", header.training.images.to_string()),
         ("calibration", images),

@@ -102,7 +102,11 @@ impl ListArgs {
             ("source", Align::Left),
         ]);
         for entry in catalogue::entries() {
-            let cached = if folder.join(entry.file).is_file() { "yes" } else { "" };
+            let cached = if folder.join(entry.file).is_file() {
+                "yes"
+            } else {
+                ""
+            };
             table.row([
                 entry.name.to_owned(),
                 entry.arch.to_string(),
@@ -126,14 +130,20 @@ impl InfoArgs {
 }
 
 fn describe(info: &Info) -> Table {
-    let mut table = Table::new([("file", Align::Left), (&info.path.to_string_lossy(), Align::Left)]);
+    let mut table = Table::new([
+        ("file", Align::Left),
+        (&info.path.to_string_lossy(), Align::Left),
+    ]);
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
             table.row([name.to_owned(), value]);
         }
     };
     row("stored as", info.container.to_string());
-    row("size", format!("{:.1} MiB", info.bytes as f64 / 1_048_576.0));
+    row(
+        "size",
+        format!("{:.1} MiB", info.bytes as f64 / 1_048_576.0),
+    );
     row("SHA-256", info.sha256.clone());
     row("wrapped in", info.wrapper.clone().unwrap_or_default());
     row("keys begin with", info.prefix.clone());
@@ -152,12 +162,23 @@ fn describe(info: &Info) -> Table {
             row("digest", imported.digest.clone());
         }
         None => {
-            let fits: Vec<&str> = info.detected.iter().map(|found| found.arch.name()).collect();
-            let fits = if fits.is_empty() { "no known backbone".to_owned() } else { fits.join(", ") };
+            let fits: Vec<&str> = info
+                .detected
+                .iter()
+                .map(|found| found.arch.name())
+                .collect();
+            let fits = if fits.is_empty() {
+                "no known backbone".to_owned()
+            } else {
+                fits.join(", ")
+            };
             row("fits", fits);
         }
     }
-    row("published as", info.catalogue.unwrap_or_default().to_owned());
+    row(
+        "published as",
+        info.catalogue.unwrap_or_default().to_owned(),
+    );
     table
 }
 

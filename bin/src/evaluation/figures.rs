@@ -1,5 +1,6 @@
 //! From scores and maps to the numbers of the report.
 
+use burn_ad::Result;
 use burn_ad::data::image::decode_mask;
 use burn_ad::data::{MaskSource, Placement, Preprocess, Sample};
 use burn_ad::method::{ModelHeader, ScoredImage};
@@ -8,7 +9,6 @@ use burn_ad::metrics::{
 };
 use burn_ad::report::eval::{Counts, Decisions, EvalReport, KindReport, Quality, Timings};
 use burn_ad::report::memory::peak_resident_bytes;
-use burn_ad::Result;
 
 use crate::backend::BackendName;
 use crate::settings::Protocol;
@@ -138,7 +138,10 @@ impl Figures<'_> {
         let report = EvalReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: self.header.method.to_string(),
-            backbone: format!("{}, {}", self.header.backbone.arch, self.header.backbone.source),
+            backbone: format!(
+                "{}, {}",
+                self.header.backbone.arch, self.header.backbone.source
+            ),
             dataset: dataset.to_owned(),
             backend: backend.to_string(),
             protocol: match protocol {

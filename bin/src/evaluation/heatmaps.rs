@@ -152,7 +152,11 @@ fn choose(heatmaps: Heatmaps, samples: &[Sample]) -> HashSet<usize> {
         })
         .collect();
     rounds.sort_unstable();
-    rounds.into_iter().take(count).map(|(_, index)| index).collect()
+    rounds
+        .into_iter()
+        .take(count)
+        .map(|(_, index)| index)
+        .collect()
 }
 
 #[cfg(test)]

@@ -77,17 +77,24 @@ impl Evaluation<'_> {
         let mut results: Vec<Option<Result<ScoredImage>>> = samples.iter().map(|_| None).collect();
         let mut heatmaps = HeatmapWriter::new(self.heatmaps, samples, self.out, style(calibration));
         let mut measured = Measured::new(samples, loader.preprocess(), self.original_resolution);
-        score_samples(model, samples, loader, "scoring", run, &mut |index, result| {
-            results[index] = Some(match result {
-                Ok(mut scored) => {
-                    heatmaps.write(index, &samples[index], &scored)?;
-                    measured.take(&samples[index], &mut scored)?;
-                    Ok(scored)
-                }
-                Err(error) => Err(error),
-            });
-            Ok(())
-        })?;
+        score_samples(
+            model,
+            samples,
+            loader,
+            "scoring",
+            run,
+            &mut |index, result| {
+                results[index] = Some(match result {
+                    Ok(mut scored) => {
+                        heatmaps.write(index, &samples[index], &scored)?;
+                        measured.take(&samples[index], &mut scored)?;
+                        Ok(scored)
+                    }
+                    Err(error) => Err(error),
+                });
+                Ok(())
+            },
+        )?;
 
         let mut scored = Vec::new();
         let mut failed = Vec::new();
@@ -159,9 +166,11 @@ impl Evaluation<'_> {
         let samples = &self.dataset.test;
         let name = |index: usize| samples[index].image.name().into_owned();
         let mut rows: Vec<(usize, PredictionRow)> = Vec::with_capacity(samples.len());
-        rows.extend(failed.iter().map(|(index, error)| {
-            (*index, PredictionRow::failed(name(*index), one_line(error)))
-        }));
+        rows.extend(
+            failed.iter().map(|(index, error)| {
+                (*index, PredictionRow::failed(name(*index), one_line(error)))
+            }),
+        );
         rows.extend(scored.iter().map(|image| {
             // Under the papers' protocol without both classes there is no threshold to decide by.
             let decision = report.threshold.map(|_| decision(image.anomalous));
@@ -220,14 +229,20 @@ pub(crate) fn warn_unreadable(errors: &[Error], warn: &mut dyn FnMut(&str)) {
     }
     if errors.len() > LISTED {
         let more = errors.len() - LISTED;
-        warn(&format!("left out: {more} more images, see the error column of the predictions"));
+        warn(&format!(
+            "left out: {more} more images, see the error column of the predictions"
+        ));
     }
 }
 
 /// The failure that `--strict` makes of unreadable images.
 pub(crate) fn refuse_unreadable(count: usize, strict: bool) -> Result<()> {
     if strict && count > 0 {
-        let images = if count == 1 { "1 image" } else { &format!("{count} images") };
+        let images = if count == 1 {
+            "1 image"
+        } else {
+            &format!("{count} images")
+        };
         return Err(Error::data(format!(
             "{images} could not be read (the others' results are written)"
         )));

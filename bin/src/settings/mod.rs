@@ -5,7 +5,7 @@ mod merge;
 use std::path::{Path, PathBuf};
 
 use burn_ad::backbone::BackboneConfig;
-use burn_ad::data::{Filter, Fit, IndexOptions, Layout};
+use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, Layout};
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
 use clap::ValueEnum;
@@ -103,16 +103,15 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read, a key is unknown, or a value does not fit; the message names the key, where
     /// it was given and, for an unknown one, the nearest that exists.
-    pub(crate) fn resolve(
-        file: Option<&Path>,
-        sets: &[String],
-        flags: Vec<Flag>,
-    ) -> Result<Self> {
+    pub(crate) fn resolve(file: Option<&Path>, sets: &[String], flags: Vec<Flag>) -> Result<Self> {
         let file = match file {
             Some(path) => Some((path.display().to_string(), read(path)?)),
             None => None,
         };
-        let sets = sets.iter().map(|text| set(text)).collect::<Result<Vec<_>>>()?;
+        let sets = sets
+            .iter()
+            .map(|text| set(text))
+            .collect::<Result<Vec<_>>>()?;
         let method = method_name(file.as_ref().map(|(_, value)| value), &sets, &flags);
         let mut resolved = defaults(&method)?;
 
@@ -131,8 +130,7 @@ impl Settings {
         // One at a time, so that an error can name the one that does not fit.
         for assignment in all {
             assignment.apply(&mut resolved);
-            Self::from_value(&resolved)
-                .map_err(|reason| assignment.misfit(&reason))?;
+            Self::from_value(&resolved).map_err(|reason| assignment.misfit(&reason))?;
         }
         let mut settings = Self::from_value(&resolved).map_err(Error::usage)?;
         if settings.train.protocol == Protocol::Paper {
@@ -140,14 +138,37 @@ impl Settings {
             settings.train.calibration_share = 0.0;
             settings.resolved["train"]["calibration_share"] = json!(0.0);
         }
-        settings.method.validate()?;
-        if settings.backbone.random && settings.backbone.weights.is_some() {
-            return Err(Error::usage(
-                "both random weights and a weights file are asked for",
-            )
-            .help("leave one of them out"));
-        }
+        settings.check()?;
         Ok(settings)
+    }
+
+    /// What would otherwise show only after hours of work.
+    fn check(&self) -> Result<()> {
+        self.method.validate()?;
+        let DataSettings { size, fit, .. } = self.data;
+        let filter = self.data.filter.unwrap_or(Filter::Bilinear);
+        Geometry { fit, size, filter }.check()?;
+        let train = &self.train;
+        if train.batch_size == 0 {
+            return Err(Error::usage("train.batch_size must be at least 1"));
+        }
+        if !(0.0..1.0).contains(&train.calibration_share) {
+            let share = train.calibration_share;
+            return Err(Error::usage(format!(
+                "train.calibration_share must be in [0, 1), not {share}"
+            )));
+        }
+        if !(train.target_fpr > 0.0 && train.target_fpr < 1.0) {
+            let rate = train.target_fpr;
+            return Err(Error::usage(format!(
+                "train.target_fpr, a false-positive rate, must be in (0, 1), not {rate}"
+            )));
+        }
+        if self.backbone.random && self.backbone.weights.is_some() {
+            let error = Error::usage("both random weights and a weights file are asked for");
+            return Err(error.help("leave one of them out"));
+        }
+        Ok(())
     }
 
     /// The settings as a file would give them.
@@ -296,12 +317,19 @@ mod tests {
     fn flags_win_over_set_over_file_over_preset() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        std::fs::write(&path, "[train]\nseed = 1\nbatch_size = 2\n[data]\nsize = 64\n").unwrap();
+        std::fs::write(
+            &path,
+            "[train]\nseed = 1\nbatch_size = 2\n[data]\nsize = 64\n",
+        )
+        .unwrap();
         let sets = ["train.seed=5".to_owned(), "train.batch_size=3".to_owned()];
         let flag = Flag::given("--seed", ["train", "seed"], Some(9)).unwrap();
         let settings = Settings::resolve(Some(&path), &sets, flag.into_iter().collect()).unwrap();
         let train = &settings.train;
-        assert_eq!((train.seed, train.batch_size, settings.data.size), (9, 3, 64));
+        assert_eq!(
+            (train.seed, train.batch_size, settings.data.size),
+            (9, 3, 64)
+        );
         assert_eq!(train.target_fpr, 0.01);
     }
 
@@ -331,7 +359,10 @@ mod tests {
             let message = error.to_string();
             assert!(error.is_usage(), "{message}");
             assert!(message.contains("a.toml"), "{message}");
-            assert!(message.contains(&format!("did you mean '{nearest}'")), "{message}");
+            assert!(
+                message.contains(&format!("did you mean '{nearest}'")),
+                "{message}"
+            );
         }
     }
 
@@ -340,7 +371,11 @@ mod tests {
         for (name, text, part) in [
             ("a.toml", "[method]\nsigma = 'wide'\n", "method.sigma"),
             ("a.json", r#"{"data": {"fit": "stretch"}}"#, "data.fit"),
-            ("a.json", r#"{"method": {"reduction": {"halve": 2}}}"#, "method.reduction"),
+            (
+                "a.json",
+                r#"{"method": {"reduction": {"halve": 2}}}"#,
+                "method.reduction",
+            ),
             ("a.json", r#"{"method": {"name": "padm"}}"#, "padm"),
             ("a.toml", "[train]\nseed = -1\n", "train.seed"),
             ("a.toml", "method = 3\n", "method"),
@@ -356,7 +391,10 @@ mod tests {
     #[test]
     fn resolved_settings_read_back_the_same() {
         for method in MethodConfig::PRESETS {
-            let sets = [format!("method.name={method}"), "train.protocol=paper".to_owned()];
+            let sets = [
+                format!("method.name={method}"),
+                "train.protocol=paper".to_owned(),
+            ];
             let settings = Settings::resolve(None, &sets, Vec::new()).unwrap();
             assert_eq!(settings.train.calibration_share, 0.0);
             let again = file("resolved.json", &settings.to_value().to_string()).unwrap();
@@ -367,6 +405,10 @@ mod tests {
     #[test]
     fn contradictions_are_usage_errors() {
         let sets = ["backbone.random=true", "backbone.weights=x.pth"].map(str::to_owned);
-        assert!(Settings::resolve(None, &sets, Vec::new()).unwrap_err().is_usage());
+        assert!(
+            Settings::resolve(None, &sets, Vec::new())
+                .unwrap_err()
+                .is_usage()
+        );
     }
 }
