@@ -1,1 +1,3 @@
-//! x
+//! What several of the tests share.
+
+pub mod reference_fill;

@@ -303,7 +303,7 @@ fn a_404_is_final_and_names_the_address() {
         error.contains("404") && error.contains("/file.pth"),
         "{error}"
     );
-    assert!(!download.path().exists());
+    assert!(!download.path().exists() && !download.part().exists());
     server.finish();
 }
 

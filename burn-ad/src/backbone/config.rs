@@ -166,3 +166,40 @@ impl From<BackboneConfig> for String {
         config.name().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_to_its_backbone_and_back() {
+        for (config, name) in BackboneConfig::ALL.into_iter().zip(BackboneConfig::NAMES) {
+            assert_eq!(name.parse::<BackboneConfig>().expect("known"), config);
+            let json = serde_json::to_string(&config).expect("serialisable");
+            assert_eq!(json, format!("{name:?}"));
+            let read: BackboneConfig = serde_json::from_str(&json).expect("readable");
+            assert_eq!(read, config);
+        }
+        let error = "resnet19".parse::<BackboneConfig>().expect_err("unknown");
+        assert!(error.is_usage() && error.to_string().contains("tf_efficientnet_lite4"));
+    }
+
+    #[test]
+    fn levels_follow_the_order_of_the_strides() {
+        let config: BackboneConfig = "tf_efficientnet_b6".parse().expect("known");
+        assert_eq!(config.levels_at_strides(&[16, 4]).expect("there"), [3, 1]);
+        let resnet: BackboneConfig = "resnet18".parse().expect("known");
+        let error = resnet.levels_at_strides(&[4, 2]).expect_err("no stride 2");
+        assert!(error.to_string().contains("4, 8, 16, 32"), "{error}");
+    }
+
+    #[test]
+    fn lite_weights_expect_pixels_in_minus_one_to_one() {
+        let pixels = |name: &str| name.parse::<BackboneConfig>().expect("known").pixels();
+        assert_eq!(pixels("tf_efficientnet_lite0"), Pixels::HALF);
+        let lite3 = pixels("tf_efficientnet_lite3");
+        assert_eq!(lite3.interpolation, Interpolation::Bilinear);
+        assert_eq!(pixels("wide_resnet50_2"), Pixels::IMAGENET);
+        assert_eq!(pixels("tf_efficientnet_b0").mean, Pixels::IMAGENET.mean);
+    }
+}

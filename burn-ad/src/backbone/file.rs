@@ -283,3 +283,7 @@ impl View for Values<'_> {
         size_of_val(self.values)
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

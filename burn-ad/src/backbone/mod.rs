@@ -101,3 +101,96 @@ impl<B: Backend> Backbone<B> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+    use burn_flex::Flex;
+
+    fn config(name: &str) -> BackboneConfig {
+        name.parse().expect("known name")
+    }
+
+    fn images(shape: [usize; 4]) -> Tensor<Flex, 4> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+    }
+
+    #[test]
+    fn feature_info_is_true_of_the_feature_maps() {
+        let device = Default::default();
+        for name in [
+            "resnet18",
+            "resnet50",
+            "tf_efficientnet_b1",
+            "tf_efficientnet_b4",
+            "tf_efficientnet_lite3",
+        ] {
+            let config = config(name);
+            let network = config.random::<Flex>(1, &device);
+            let levels: Vec<usize> = (0..config.feature_info().len()).collect();
+            let maps = network.features(images([1, 3, 50, 33]), &levels);
+            for (tap, map) in config.feature_info().iter().zip(maps) {
+                let (height, width) = (50usize.div_ceil(tap.stride), 33usize.div_ceil(tap.stride));
+                assert_eq!(
+                    map.dims(),
+                    [1, tap.channels, height, width],
+                    "{name} {tap:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn levels_come_in_the_order_asked() {
+        let network = config("resnet18").random::<Flex>(1, &Default::default());
+        let images = images([2, 3, 32, 32]);
+        let all = network.features(images.clone(), &[0, 1, 2, 3]);
+        let some = network.features(images.clone(), &[2, 0, 2]);
+        for (level, map) in [2, 0, 2].into_iter().zip(some) {
+            assert_eq!(map.into_data(), all[level].to_data());
+        }
+        assert!(network.features(images, &[]).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "resnet18 has levels 0 to 3, not 4")]
+    fn a_level_that_does_not_exist_is_named() {
+        let network = config("resnet18").random::<Flex>(1, &Default::default());
+        network.features(images([1, 3, 32, 32]), &[4]);
+    }
+
+    #[test]
+    fn features_ignore_batch_mates() {
+        for name in ["resnet18", "tf_efficientnet_b0"] {
+            let network = config(name).random::<Flex>(1, &Default::default());
+            let images = images([3, 3, 40, 40]);
+            let together = network.features(images.clone(), &[2]).remove(0);
+            let alone = network.features(images.narrow(0, 1, 1), &[2]).remove(0);
+            let difference = (together.narrow(0, 1, 1) - alone).abs().max();
+            assert!(difference.into_scalar() < 1e-5, "{name}");
+        }
+    }
+
+    #[test]
+    fn units_return_the_values_built_from() {
+        for name in ["resnet18", "resnet50", "tf_efficientnet_b0"] {
+            let given = config(name).random_units(7);
+            let network = config(name).random::<Flex>(7, &Default::default());
+            assert!(network.units() == given, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_unit_of_the_wrong_size_is_named() {
+        let short = config("resnet18").build::<Flex>(&Default::default(), &mut |spec| {
+            let [outputs, ..] = spec.shape;
+            Ok(Unit {
+                weight: vec![0.0; spec.shape.iter().product()],
+                bias: vec![0.0; outputs - usize::from(spec.name == "layer2.0.downsample.0")],
+            })
+        });
+        let text = short.expect_err("refused").to_string();
+        assert!(text.contains("layer2.0.downsample.0"), "{text}");
+    }
+}

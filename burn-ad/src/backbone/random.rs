@@ -48,3 +48,42 @@ fn random_unit(plan: &ConvPlan, rng: &mut ChaCha8Rng) -> Unit {
         bias: vec![0.0; outputs],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+    use burn_flex::Flex;
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let config: BackboneConfig = "resnet18".parse().expect("known");
+        let first = config.random_units(5);
+        assert!(first == config.random_units(5));
+        assert!(first != config.random_units(6));
+        // Models name a random backbone by its seed: these draws must never change.
+        let expected = [-0.083_280_37, -0.085_357_23, -0.063_699_86, 0.061_480_153];
+        assert_eq!(first[0].1.weight[..4], expected);
+    }
+
+    #[test]
+    fn activations_stay_of_order_one_in_deep_networks() {
+        let device = Default::default();
+        for name in [
+            "resnet18",
+            "resnet101",
+            "tf_efficientnet_b5",
+            "tf_efficientnet_lite4",
+        ] {
+            let config: BackboneConfig = name.parse().expect("known");
+            let network = config.random::<Flex>(0, &device);
+            let noise = Distribution::Normal(0.0, 1.0);
+            let images = Tensor::<Flex, 4>::random([1, 3, 64, 64], noise, &device);
+            let levels: Vec<usize> = (0..config.feature_info().len()).collect();
+            for (level, map) in network.features(images, &levels).into_iter().enumerate() {
+                let size = map.square().mean().sqrt().into_scalar();
+                assert!((0.1..10.0).contains(&size), "{name} level {level}: {size}");
+            }
+        }
+    }
+}

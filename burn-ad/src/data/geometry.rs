@@ -1,13 +1,10 @@
 //! How a picture of any shape becomes the square a backbone sees, and how a map finds its way back.
 
-use std::borrow::Cow;
-
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
 pub use super::placement::{Placement, Region};
+use super::resample::resample;
 use crate::error::{Error, Result};
 
 /// How the aspect ratio is dealt with.
@@ -34,16 +31,6 @@ pub enum Filter {
     Bicubic,
     /// Lanczos with three lobes (Pillow's former `ANTIALIAS`).
     Lanczos,
-}
-
-impl Filter {
-    fn kernel(self) -> FilterType {
-        match self {
-            Self::Bilinear => FilterType::Bilinear,
-            Self::Bicubic => FilterType::CatmullRom,
-            Self::Lanczos => FilterType::Lanczos3,
-        }
-    }
 }
 
 /// From a picture of any shape to a `size x size` input.
@@ -101,7 +88,7 @@ impl Geometry {
 
     /// Resizes, then crops or pads, to `size x size`.
     ///
-    /// Within 1/255 of Pillow's `Image.resize` with the same filter.
+    /// Equal to Pillow's `Image.resize` with the same filter.
     ///
     /// # Panics
     /// When `size` is zero or the image has no pixel.
@@ -133,64 +120,6 @@ impl Geometry {
         }
         out
     }
-}
-
-/// `window` of `image` resized to `scaled` (`[height, width]`), without computing the rest of it.
-///
-/// Columns first, then rows, each rounded to bytes: Pillow's order, which matters where a
-/// filter with negative lobes runs into 0 or 255.
-fn resample(image: &RgbImage, scaled: [usize; 2], window: Region, filter: Filter) -> RgbImage {
-    let (width, height) = image.dimensions();
-    let across = span(width, scaled[1], window.left, window.width);
-    let down = span(height, scaled[0], window.top, window.height);
-    let (out_width, out_height) = (window.width as u32, window.height as u32);
-    let bytes = Cow::Borrowed(image.as_raw().as_slice());
-    let bytes = resize(
-        bytes,
-        [height, width],
-        [height, out_width],
-        [0.0, across.0, f64::from(height), across.1],
-        filter,
-    );
-    let bytes = resize(
-        bytes,
-        [height, out_width],
-        [out_height, out_width],
-        [down.0, 0.0, down.1, f64::from(out_width)],
-        filter,
-    );
-    RgbImage::from_raw(out_width, out_height, bytes.into_owned()).expect("the buffer has this size")
-}
-
-/// Start and length, in source pixels, of `length` target pixels from `start` on.
-fn span(source: u32, scaled: usize, start: usize, length: usize) -> (f64, f64) {
-    let (source, scaled) = (f64::from(source), scaled as f64);
-    let begin = start as f64 * source / scaled;
-    // Rounding must not push the end past the picture.
-    (begin, (length as f64 * source / scaled).min(source - begin))
-}
-
-/// One pass; sizes are `[height, width]`, the part is `[top, left, height, width]`.
-fn resize<'a>(
-    bytes: Cow<'a, [u8]>,
-    from: [u32; 2],
-    to: [u32; 2],
-    part: [f64; 4],
-    filter: Filter,
-) -> Cow<'a, [u8]> {
-    if from == to && part == [0.0, 0.0, f64::from(from[0]), f64::from(from[1])] {
-        return bytes;
-    }
-    let source = ImageRef::new(from[1], from[0], &bytes, PixelType::U8x3)
-        .expect("three bytes for each pixel");
-    let mut target = Image::new(to[1], to[0], PixelType::U8x3);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter.kernel()))
-        .crop(part[1], part[0], part[3], part[2]);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("same pixel type, and the part lies inside the picture");
-    Cow::Owned(target.into_vec())
 }
 
 /// Repeats the edge pixels of `picture` around it until the input is full.

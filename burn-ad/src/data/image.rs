@@ -112,6 +112,9 @@ fn decode_bytes(bytes: &[u8]) -> Result<Decoded> {
         return Err(Error::data("not an image, or of an unknown format")
             .help(format!("supported: {}", EXTENSIONS.join(", "))));
     };
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        return Err(damaged("the end of the file is missing"));
+    }
     let mut reader = reader;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -135,6 +138,15 @@ fn decode_bytes(bytes: &[u8]) -> Result<Decoded> {
         format,
         turned,
     })
+}
+
+/// Whether a JPEG's last scan (`FF DA`) is followed by the end marker (`FF D9`).
+///
+/// The decoder fills what is missing with grey and reports success; the grey would be scored as
+/// a defect. Neither byte pair occurs inside a scan.
+fn ends(jpeg: &[u8]) -> bool {
+    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
 }
 
 fn explain(error: ImageError) -> Error {

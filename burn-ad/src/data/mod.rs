@@ -8,6 +8,7 @@ pub mod layout;
 pub mod loader;
 pub mod normalise;
 pub mod placement;
+mod resample;
 pub mod sample;
 pub mod synthetic;
 

@@ -47,20 +47,17 @@ impl Placement {
         };
         let ((top, height), (left, width)) = (valid(0), valid(1));
         let seen = |axis: usize, length: usize| {
-            let start = centre(scaled[axis], size) as f64;
-            let end = start + length as f64;
-            let ratio = scaled[axis] as f64 / original[axis] as f64;
-            let position = |pixel: usize| (pixel as f64 + 0.5) * ratio;
-            let guess = |at: f64| ((at / ratio - 0.5).max(0.0) as usize).min(original[axis] - 1);
-            let mut first = guess(start);
-            while first + 1 < original[axis] && position(first) < start {
-                first += 1;
-            }
-            let mut last = guess(end) + 1;
-            while last > first + 1 && position(last - 1) >= end {
-                last -= 1;
-            }
-            (first, last.min(original[axis]) - first)
+            // The first pixel whose centre, (pixel + 1/2) * scaled / original, is not before `at`;
+            // in whole numbers, since centres do fall on edges.
+            let behind = |at: usize| {
+                (2 * at * original[axis])
+                    .saturating_sub(scaled[axis])
+                    .div_ceil(2 * scaled[axis])
+            };
+            let start = centre(scaled[axis], size);
+            let first = behind(start).min(original[axis] - 1);
+            let end = behind(start + length).clamp(first + 1, original[axis]);
+            (first, end - first)
         };
         let (source_top, source_height) = seen(0, height);
         let (source_left, source_width) = seen(1, width);

@@ -90,7 +90,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Counts decisions `score >= threshold` against labels (`true` = anomalous).
+    /// Counts decisions `score > threshold` against labels (`true` = anomalous).
     ///
     /// # Panics
     /// When there are more or fewer labels than scores.
@@ -98,7 +98,7 @@ impl Decisions {
         assert_eq!(scores.len(), labels.len(), "one label per score");
         let mut counts = Self::default();
         for (score, anomalous) in scores.iter().zip(labels) {
-            *match (*score >= threshold, *anomalous) {
+            *match (*score > threshold, *anomalous) {
                 (true, true) => &mut counts.true_positive,
                 (true, false) => &mut counts.false_positive,
                 (false, false) => &mut counts.true_negative,
@@ -417,17 +417,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_score_at_the_threshold_counts_as_reported() {
+    fn a_score_at_the_threshold_is_not_above_it() {
         let scores = [0.1, 0.5, 0.5, 0.9, 0.2, f32::NAN];
         let labels = [false, false, true, true, true, false];
         let counts = Decisions::count(&scores, &labels, 0.5);
         assert_eq!(
             counts,
             Decisions {
-                true_positive: 2,
-                false_positive: 1,
-                true_negative: 2,
-                false_negative: 1
+                true_positive: 1,
+                false_positive: 0,
+                true_negative: 3,
+                false_negative: 2
             }
         );
         assert_eq!(counts.detection_rate(), Some(2.0 / 3.0));

@@ -75,7 +75,7 @@ pub fn overlay(
     }
     let mut panels = vec![first, heat_map(&base, &map, style.range)];
     if let Some(threshold) = style.threshold {
-        let found: Vec<bool> = map.iter().map(|value| *value >= threshold).collect();
+        let found: Vec<bool> = map.iter().map(|value| *value > threshold).collect();
         let mut panel = base;
         draw_outline(&mut panel, &found, FOUND);
         panels.push(panel);

@@ -21,9 +21,9 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Anomalous when `score >= threshold`.
+    /// Anomalous when `score > threshold`.
     pub fn of(score: f32, threshold: f32) -> Self {
-        if score >= threshold {
+        if score > threshold {
             Self::Anomalous
         } else {
             Self::Normal
@@ -382,7 +382,7 @@ mod tests {
         let row = PredictionRow::scored("a.png", f32::NAN, Some(1.0), Some(Decision::Normal));
         assert_eq!((row.score, row.decision), (None, None));
         assert!(row.error.expect("says why").contains("finite"));
-        assert_eq!(Decision::of(2.0, 2.0), Decision::Anomalous);
-        assert_eq!(Decision::of(1.9, 2.0), Decision::Normal);
+        assert_eq!(Decision::of(2.1, 2.0), Decision::Anomalous);
+        assert_eq!(Decision::of(2.0, 2.0), Decision::Normal);
     }
 }

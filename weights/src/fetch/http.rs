@@ -103,8 +103,12 @@ impl Downloader {
         // new has the wrong hash, everything is fetched once more before the server is blamed.
         let mut mixed = part.length().map_err(at)? > 0;
         loop {
-            self.complete(&mut part, progress)
-                .map_err(|error| error.path(&part_path))?;
+            if let Err(error) = self.complete(&mut part, progress) {
+                if part.length().is_ok_and(|length| length == 0) {
+                    std::fs::remove_file(&part_path).map_err(at)?; // nothing to resume
+                }
+                return Err(error.path(path));
+            }
             part.file.flush().map_err(at)?;
             if verify::is_intact(&part_path, sha256)? {
                 return verify::publish(&part_path, path);

@@ -152,22 +152,19 @@ pub fn render_defect(
     kind: DefectKind,
     index: usize,
 ) -> Result<(RgbImage, GrayImage)> {
-    let pair = render_pair(config, kind, index)?;
-    Ok((pair.defective, pair.mask))
-}
-
-/// A product with a defect, and the same product in the same picture without it.
-struct Pair {
-    #[cfg_attr(not(test), allow(dead_code))]
-    clean: RgbImage,
-    defective: RgbImage,
-    mask: GrayImage,
+    let (_clean, defective, mask) = render_pair(config, kind, index)?;
+    Ok((defective, mask))
 }
 
 /// Draws of a defect before giving up; a defect that falls where nobody sees it is drawn again elsewhere.
 const ATTEMPTS: u64 = 16;
 
-fn render_pair(config: &SyntheticConfig, kind: DefectKind, index: usize) -> Result<Pair> {
+/// A product without a defect, the same product in the same picture with it, and the mask.
+fn render_pair(
+    config: &SyntheticConfig,
+    kind: DefectKind,
+    index: usize,
+) -> Result<(RgbImage, RgbImage, GrayImage)> {
     config.validate()?;
     let address = address(config, Split::Test, Some(kind), index);
     let exposure = exposure(config, address);
@@ -188,11 +185,7 @@ fn render_pair(config: &SyntheticConfig, kind: DefectKind, index: usize) -> Resu
         let (defective, mask) =
             change::keep_visible(&clean, exposure.take(&changed), smallest_region);
         if change::area(&mask) >= smallest_mask {
-            return Ok(Pair {
-                clean,
-                defective,
-                mask,
-            });
+            return Ok((clean, defective, mask));
         }
     }
     Err(Error::numeric(format!(

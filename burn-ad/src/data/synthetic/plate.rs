@@ -53,10 +53,10 @@ impl Plate {
         let middle = DESIGN / 2.0;
         Self {
             centre: [
-                middle + draws.around_zero(1.2),
-                middle + draws.around_zero(1.2),
+                middle + draws.around_zero(0.8),
+                middle + draws.around_zero(0.8),
             ],
-            angle: draws.around_zero(0.006),
+            angle: draws.around_zero(0.004),
             grain: Noise(draws.seed()),
             grain_angle: draws.around_zero(0.03),
             grain_depth: draws.uniform(0.8, 1.2),
@@ -64,7 +64,7 @@ impl Plate {
             streak: [draws.around_zero(60.0), draws.uniform(20.0, 40.0)],
             streak_depth: draws.uniform(0.03, 0.10),
             screw_angles: [draws.angle(), draws.angle()],
-            mark_offset: [draws.around_zero(0.8), draws.around_zero(0.8)],
+            mark_offset: [draws.around_zero(0.6), draws.around_zero(0.6)],
             ink: draws.uniform(0.62, 0.78),
             belt: Noise(draws.seed()),
             belt_phase: draws.uniform(0.0, 1.0),

@@ -65,7 +65,7 @@ fn seeds_splits_kinds_and_indices_give_different_pictures_of_one_product() {
             render_normal(&config, Split::Train, 1).unwrap(),
             render_normal(&config, Split::Test, 0).unwrap(),
             render_normal(&other, Split::Train, 0).unwrap(),
-            render_pair(&config, DefectKind::Stain, 0).unwrap().clean,
+            render_pair(&config, DefectKind::Stain, 0).unwrap().0,
         ];
         for (i, a) in pictures.iter().enumerate() {
             for b in &pictures[..i] {
@@ -89,10 +89,10 @@ fn the_mask_is_exactly_what_the_defect_changed_and_visible() {
             };
             for &kind in product.kinds() {
                 for index in 0..count {
-                    let pair = render_pair(&config, kind, index).unwrap();
+                    let (clean, defective, mask) = render_pair(&config, kind, index).unwrap();
                     let mut marked = 0;
-                    for (x, y, mask) in pair.mask.enumerate_pixels() {
-                        let (a, b) = (pair.clean.get_pixel(x, y), pair.defective.get_pixel(x, y));
+                    for (x, y, mask) in mask.enumerate_pixels() {
+                        let (a, b) = (clean.get_pixel(x, y), defective.get_pixel(x, y));
                         let change = (0..3).map(|c| a[c].abs_diff(b[c])).max().unwrap();
                         match mask[0] {
                             0 => assert_eq!(change, 0, "{kind} {index} at {x}, {y}"),
@@ -102,8 +102,9 @@ fn the_mask_is_exactly_what_the_defect_changed_and_visible() {
                         marked += usize::from(mask[0] != 0);
                     }
                     let share = marked as f64 / (size * size) as f64;
+                    // A lost stripe is two threads wide, and threads have at least four pixels.
                     assert!(
-                        (0.0004..0.09).contains(&share),
+                        (0.0004..0.15).contains(&share),
                         "{kind} {index} at {size}: {share} of the picture"
                     );
                 }
