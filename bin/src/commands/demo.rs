@@ -1,0 +1,156 @@
+//! `burn-ad demo`: everything end to end, without data and without a download.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::backend::AutodiffBackend;
+use burn_ad::Result;
+use burn_ad::data::synthetic::{Product, SyntheticConfig, write_mvtec};
+use burn_ad::data::{Dataset, index};
+use burn_ad::method::ModelHeader;
+use burn_ad::train::Run;
+use clap::Args;
+
+use super::MachineArgs;
+use super::eval::text;
+use super::train::{Training, summary};
+use crate::backend::{Job, dispatch};
+use crate::evaluation::{self, Evaluated, Evaluation, Heatmaps};
+use crate::output::{OutputFolder, print};
+use crate::progress::{Progress, duration, stop_if_interrupted};
+use crate::settings::{Protocol, Settings};
+use crate::weights::ChosenWeights;
+
+const FOLDER: OutputFolder<'static> = OutputFolder {
+    command: "demo",
+    contents: &["data", "model", "results"],
+};
+
+/// What does best with random features on the product drawn here.
+const SETTINGS: [&str; 3] = [
+    "backbone.name=resnet18",
+    "backbone.random=true",
+    "train.seed=0",
+];
+
+/// Draw a product with defects, learn it, find the defects, and show the report
+///
+/// Needs no data and no download: the backbone's weights are random, so real weights will find more than this.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for images, model and results
+    #[arg(long, short, value_name = "DIR", default_value = "burn-ad-demo")]
+    output: PathBuf,
+    /// Write into a folder that holds something else
+    #[arg(long)]
+    overwrite: bool,
+    /// What to draw
+    #[arg(long, value_parser = super::data::product_parser(), default_value = "metal-plate")]
+    product: String,
+    /// One setting, for instance method.name=padim; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+impl DemoArgs {
+    pub(crate) fn run(self, quiet: bool) -> Result<()> {
+        let started = Instant::now();
+        let product: Product = self.product.parse()?;
+        let sets: Vec<String> = SETTINGS
+            .iter()
+            .map(|&set| set.to_owned())
+            .chain(self.set)
+            .collect();
+        let settings = Settings::resolve(None, &sets, Vec::new())?;
+        let backend = self.machine.prepare()?;
+        let weights = ChosenWeights::find(&settings.backbone, settings.train.seed)?;
+        FOLDER.prepare(&self.output, self.overwrite)?;
+        let (data, model, results) = (
+            self.output.join("data").join(product.name()),
+            self.output.join("model"),
+            self.output.join("results"),
+        );
+        let mut progress = Progress::new(quiet);
+        progress
+            .note("Drawing a product: every image and defect below is made in code, from a seed.");
+        let config = SyntheticConfig::new(product);
+        write_mvtec(&config, &data, self.overwrite, &mut |done, total| {
+            progress.count("drawing", done, total);
+        })?;
+        stop_if_interrupted()?;
+        let dataset = index(&data, settings.data.layout, &settings.index_options())?;
+        evaluation::FOLDER.prepare(&results, self.overwrite)?;
+        let job = DemoJob {
+            training: Training {
+                settings: &settings,
+                weights: &weights,
+                dataset: &dataset,
+                backend: backend.name,
+            },
+            dataset: &dataset,
+            data: &data,
+            model: &model,
+            results: &results,
+            progress: &mut progress,
+        };
+        let (header, evaluated) = dispatch(backend, job)?;
+        progress.finish();
+        print(&format!(
+            "{}\n{}{}",
+            summary(&header, &model).text(),
+            text(&evaluated, Protocol::Default, &results),
+            closing(&self.output, started.elapsed().as_secs_f64(), &weights)
+        ))
+    }
+}
+
+fn closing(output: &Path, seconds: f64, weights: &ChosenWeights) -> String {
+    let features = match weights.random_seed() {
+        Some(_) => {
+            "The backbone's weights are random: with real ones (`burn-ad weights fetch \
+             tf_efficientnet_lite0`) far subtler defects are found.\n"
+        }
+        None => "",
+    };
+    format!(
+        "\nThe whole demo took {}. {features}Open {} in a browser; the images are in {}.\n",
+        duration(seconds),
+        output.join("results").join("report.html").display(),
+        output.join("data").display()
+    )
+}
+
+struct DemoJob<'a> {
+    training: Training<'a>,
+    dataset: &'a Dataset,
+    data: &'a Path,
+    model: &'a Path,
+    results: &'a Path,
+    progress: &'a mut Progress,
+}
+
+impl Job for DemoJob<'_> {
+    type Output = (ModelHeader, Evaluated);
+
+    fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<Self::Output> {
+        let model = self
+            .training
+            .run::<AB>(&device, self.model, self.progress)?;
+        let train = &self.training.settings.train;
+        let mut run = Run::<AB::InnerBackend>::new(device, train.seed, self.progress)
+            .with_batch_size(train.batch_size);
+        let evaluation = Evaluation {
+            dataset: self.dataset,
+            root: self.data,
+            backend: self.training.backend,
+            protocol: Protocol::Default,
+            heatmaps: Heatmaps::All,
+            original_resolution: false,
+            out: self.results,
+        };
+        let evaluated = evaluation.run(&model, &self.training.loader(), &mut run)?;
+        Ok((model.header().clone(), evaluated))
+    }
+}

@@ -1,0 +1,166 @@
+//! `burn-ad eval`: how good a model is on labelled images.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::AutodiffBackend;
+use burn_ad::Result;
+use burn_ad::data::{IndexOptions, Layout, index};
+use burn_ad::method::ModelHeader;
+use burn_ad::report::eval::Quality;
+use burn_ad::report::table::{Align, Table, number};
+use burn_ad::train::{Observer, Run};
+use clap::Args;
+
+use super::{MachineArgs, ModelArgs, ReadArgs, layout_parser};
+use crate::backend::{Job, dispatch};
+use crate::evaluation::{
+    Evaluated, Evaluation, FOLDER, Heatmaps, refuse_unreadable, warn_unreadable,
+};
+use crate::output::print;
+use crate::progress::Progress;
+use crate::settings::{Protocol, Settings};
+use crate::weights::load_model;
+
+/// Measure a model on labelled images
+///
+/// Writes metrics.json, predictions.csv, predictions.jsonl, report.html and heat maps, and prints the figures.
+/// Layout, split and seed are those of the training run, so that no training image is tested.
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder of the product
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Folder for the results
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Write into a folder that holds something else
+    #[arg(long)]
+    overwrite: bool,
+    /// How many heat maps: all, none, or a number spread over the kinds of images
+    #[arg(long, value_name = "N", default_value = "64")]
+    heatmaps: Heatmaps,
+    /// Pixel metrics at the images' own resolution as well (needs memory for all their maps)
+    #[arg(long)]
+    original_resolution: bool,
+    /// `paper` takes threshold and score range from the test set, as the papers' tables do
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+    /// End with exit code 1 when an image could not be read
+    #[arg(long)]
+    strict: bool,
+    /// How the folders are arranged [default: as in training]
+    #[arg(long, value_parser = layout_parser())]
+    layout: Option<String>,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+impl EvalArgs {
+    pub(crate) fn run(self, quiet: bool) -> Result<()> {
+        let header = ModelHeader::read(&self.model.model)?;
+        let (layout, options) = self.split(&header)?;
+        let dataset = index(&self.data, layout, &options)?;
+        let backend = self.machine.prepare()?;
+        FOLDER.prepare(&self.output, self.overwrite)?;
+        let mut progress = Progress::new(quiet);
+        if self.protocol == Protocol::Paper {
+            progress.warn(PAPER);
+        }
+        let job = EvalJob {
+            evaluation: Evaluation {
+                dataset: &dataset,
+                root: &self.data,
+                backend: backend.name,
+                protocol: self.protocol,
+                heatmaps: self.heatmaps,
+                original_resolution: self.original_resolution,
+                out: &self.output,
+            },
+            model: &self.model,
+            read: &self.read,
+            progress: &mut progress,
+        };
+        let evaluated = dispatch(backend, job)?;
+        progress.finish();
+        warn_unreadable(&evaluated.unreadable, &mut |message| progress.warn(message));
+        print(&text(&evaluated, self.protocol, &self.output))?;
+        refuse_unreadable(evaluated.unreadable.len(), self.strict)
+    }
+
+    /// Layout and split of the training run, so that what it trained on is not tested.
+    fn split(&self, header: &ModelHeader) -> Result<(Layout, IndexOptions)> {
+        let config = self.model.model.join("config.json");
+        let (trained, options) = if config.is_file() {
+            let settings = Settings::resolve(Some(&config), &[], Vec::new())?;
+            (settings.data.layout, settings.index_options())
+        } else {
+            let options = IndexOptions {
+                seed: header.training.seed,
+                ..IndexOptions::default()
+            };
+            (Layout::Auto, options)
+        };
+        let layout = match &self.layout {
+            Some(name) => name.parse()?,
+            None => trained,
+        };
+        Ok((layout, options))
+    }
+}
+
+const PAPER: &str = "protocol 'paper': threshold and normalised scores come from this test set, so they are \
+                     better than anything a user would see. For reproducing tables only";
+
+struct EvalJob<'a> {
+    evaluation: Evaluation<'a>,
+    model: &'a ModelArgs,
+    read: &'a ReadArgs,
+    progress: &'a mut Progress,
+}
+
+impl Job for EvalJob<'_> {
+    type Output = Evaluated;
+
+    fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<Evaluated> {
+        let ModelArgs { model, weights } = self.model;
+        let model = load_model::<AB::InnerBackend>(model, weights.as_deref(), &device)?;
+        let loader = self.read.loader(model.header());
+        let seed = model.header().training.seed;
+        let mut run = Run::<AB::InnerBackend>::new(device, seed, self.progress)
+            .with_batch_size(self.read.batch_size);
+        self.evaluation.run(&model, &loader, &mut run)
+    }
+}
+
+/// Everything for the terminal.
+pub(super) fn text(evaluated: &Evaluated, protocol: Protocol, out: &Path) -> String {
+    let mut text = evaluated.report.text();
+    if let Some(original) = &evaluated.original {
+        text += "\n";
+        text += &at_original_resolution(original).text();
+    }
+    if protocol == Protocol::Paper {
+        text += &format!("\nNOTE: {PAPER}.\n");
+    }
+    text + &format!("\nresults: {}\n", out.join("report.html").display())
+}
+
+fn at_original_resolution(quality: &Quality) -> Table {
+    let mut table = Table::new([
+        ("at the images' own resolution", Align::Left),
+        ("value", Align::Right),
+    ]);
+    for (name, value) in [
+        ("pixel AUROC", quality.auroc),
+        ("pixel average precision", quality.average_precision),
+        ("pixel best F1", quality.best_f1),
+        ("AUPRO", quality.aupro),
+    ] {
+        table.row([name.to_owned(), number(value, 4)]);
+    }
+    table
+}

@@ -1,0 +1,187 @@
+//! Finding the weights of a backbone: a file the user names, the cache, or random ones.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use burn_ad::backbone::{Backbone, BackboneConfig, Interpolation, Pixels, WeightsFile};
+use burn_ad::data::{Filter, Normalisation};
+use burn_ad::method::{BackboneRecord, Model};
+use burn_ad::{Error, Result};
+use burn_ad_weights::{Checkpoint, cache, import, resolve};
+
+use crate::settings::{BackboneSettings, DEFAULT_BACKBONE};
+
+/// Weights for training, not yet on a device.
+pub(crate) enum ChosenWeights {
+    /// Real ones.
+    File(Box<WeightsFile>),
+    /// Drawn from a seed.
+    Random {
+        /// The network.
+        arch: BackboneConfig,
+        /// Its seed.
+        seed: u64,
+    },
+}
+
+impl ChosenWeights {
+    /// Reads the weights that the settings ask for.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or no file is named and the cache has none.
+    pub(crate) fn find(settings: &BackboneSettings, seed: u64) -> Result<Self> {
+        let arch = match settings.name {
+            Some(arch) => arch,
+            None => DEFAULT_BACKBONE.parse()?,
+        };
+        if settings.random {
+            return Ok(Self::Random { arch, seed });
+        }
+        if let Some(path) = &settings.weights {
+            return Ok(Self::File(Box::new(read_weights(path, settings.name)?)));
+        }
+        let folder = cache::directory()?;
+        let path = resolve(arch, &folder).ok_or_else(|| {
+            Error::usage(format!(
+                "there are no weights for {arch} in {}",
+                folder.display()
+            ))
+            .help(format!(
+                "get them with `burn-ad weights fetch {arch}`, name a checkpoint with \
+                     --weights FILE, or try without any: --random-weights"
+            ))
+        })?;
+        Ok(Self::File(Box::new(read_weights(&path, Some(arch))?)))
+    }
+
+    /// Which network.
+    pub(crate) fn arch(&self) -> BackboneConfig {
+        match self {
+            Self::File(file) => file.arch,
+            Self::Random { arch, .. } => *arch,
+        }
+    }
+
+    /// The pixels the weights expect.
+    fn pixels(&self) -> Pixels {
+        match self {
+            Self::File(file) => file.pixels,
+            Self::Random { arch, .. } => arch.pixels(),
+        }
+    }
+
+    /// How pixels become the numbers the network knows.
+    pub(crate) fn normalisation(&self) -> Normalisation {
+        let Pixels { mean, std, .. } = self.pixels();
+        Normalisation { mean, std }
+    }
+
+    /// The resampling filter of the images the weights were trained on.
+    pub(crate) fn filter(&self) -> Filter {
+        match self.pixels().interpolation {
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Bicubic => Filter::Bicubic,
+        }
+    }
+
+    /// Where they come from, in words.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::File(file) => file.source.clone(),
+            Self::Random { seed, .. } => format!("random weights of seed {seed}"),
+        }
+    }
+
+    /// The seed of random weights.
+    pub(crate) fn random_seed(&self) -> Option<u64> {
+        match self {
+            Self::File(_) => None,
+            Self::Random { seed, .. } => Some(*seed),
+        }
+    }
+
+    /// The network on a device.
+    pub(crate) fn backbone<B: Backend>(&self, device: &B::Device) -> Result<Backbone<B>> {
+        match self {
+            Self::File(file) => file.backbone(device),
+            Self::Random { arch, seed } => Ok(arch.random(*seed, device)),
+        }
+    }
+}
+
+/// Reads a weight file of ours, or imports a checkpoint on the fly.
+fn read_weights(path: &Path, arch: Option<BackboneConfig>) -> Result<WeightsFile> {
+    let file = if Checkpoint::open(path)?.is_burn_ad() {
+        WeightsFile::read(path)?
+    } else {
+        import(path, arch)?
+    };
+    match arch {
+        Some(arch) if arch != file.arch => Err(Error::usage(format!(
+            "these are weights of {}, not of {arch}",
+            file.arch
+        ))
+        .path(path)
+        .help(format!("choose --backbone {}, or other weights", file.arch))),
+        _ => Ok(file),
+    }
+}
+
+/// Loads a model; `weights` is the file the user names for its backbone, else the cache is searched.
+///
+/// # Errors
+/// When the model cannot be used, or the weights it was trained with are not found.
+pub(crate) fn load_model<B: Backend>(
+    dir: &Path,
+    weights: Option<&Path>,
+    device: &B::Device,
+) -> Result<Model<B>> {
+    Model::load(dir, device, |record| match weights {
+        Some(path) => read_weights(path, Some(record.arch))?.backbone(device),
+        None => cached(record)?.backbone(device),
+    })
+}
+
+/// The file in the cache with the very weights of a model.
+fn cached(record: &BackboneRecord) -> Result<WeightsFile> {
+    let folder = cache::directory()?;
+    for path in candidates(record.arch, &folder) {
+        // A file that cannot be read is not the one; the error below says what is missing.
+        if let Ok(file) = WeightsFile::read(&path)
+            && file.arch == record.arch
+            && file.digest() == record.digest
+        {
+            return Ok(file);
+        }
+    }
+    Err(Error::model(format!(
+        "the model needs the weights of {} it was trained with ({}), and {} does not hold them",
+        record.arch,
+        record.source,
+        folder.display()
+    ))
+    .help(format!(
+        "name the file with --weights FILE, get published ones with `burn-ad weights fetch {}`, or \
+         train with --with-backbone",
+        record.arch
+    )))
+}
+
+/// Files that may hold the weights of `arch`, the likeliest first.
+fn candidates(arch: BackboneConfig, folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = resolve(arch, folder).into_iter().collect();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut others: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "safetensors"))
+        .filter(|path| !paths.contains(path))
+        .collect();
+    // Our own names begin with the architecture.
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !name.starts_with(arch.name())
+    };
+    others.sort_by_key(|path| (named(path), path.clone()));
+    paths.extend(others);
+    paths
+}

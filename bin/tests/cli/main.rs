@@ -1,0 +1,11 @@
+//! The `burn-ad` command as a user meets it: what it prints, writes and returns.
+#![allow(clippy::unwrap_used)]
+
+mod data;
+mod eval;
+mod interrupt;
+mod predict;
+mod train;
+mod usage;
+mod weights;
+mod world;
