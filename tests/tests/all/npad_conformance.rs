@@ -86,20 +86,29 @@ fn no_weights<B: Backend>(_: &burn_ad::method::BackboneRecord) -> Result<Backbon
 fn scores<B: Backend>(model: &Model<B>, samples: &[Sample], batch: usize) -> Vec<ScoredImage> {
     let loader = Loader::new(model.header().preprocess.clone());
     let mut quiet = Quiet;
-    let mut run =
-        Run::<B>::new(Default::default(), SEED, &mut quiet).with_batch_size(batch);
+    let mut run = Run::<B>::new(Default::default(), SEED, &mut quiet).with_batch_size(batch);
     let mut all = Vec::new();
-    score_samples(model, samples, &loader, "scoring", &mut run, &mut |_, scored| {
-        all.push(scored?);
-        Ok(())
-    })
+    score_samples(
+        model,
+        samples,
+        &loader,
+        "scoring",
+        &mut run,
+        &mut |_, scored| {
+            all.push(scored?);
+            Ok(())
+        },
+    )
     .unwrap();
     all
 }
 
 fn assert_same(left: &[ScoredImage], right: &[ScoredImage], tolerance: f32) {
     assert_eq!(left.len(), right.len());
-    let scale = left.iter().map(|image| image.score.abs()).fold(1.0, f32::max);
+    let scale = left
+        .iter()
+        .map(|image| image.score.abs())
+        .fold(1.0, f32::max);
     for (left, right) in left.iter().zip(right) {
         assert!(
             (left.score - right.score).abs() <= tolerance * scale,
@@ -146,23 +155,35 @@ fn same_seed_same_model_another_seed_another() {
         let mut run = Run::<Cpu>::new(Default::default(), seed, &mut quiet);
         let backbone = resnet18().random(SEED, &Default::default());
         let loader = loader(Fit::Squash).with_workers(workers);
-        let model =
-            Model::train(&small("npad"), backbone, &data.train, &loader, &options(), &mut run);
+        let model = Model::train(
+            &small("npad"),
+            backbone,
+            &data.train,
+            &loader,
+            &options(),
+            &mut run,
+        );
         let path = dir.path().join(name);
         model.unwrap().save(&path, false).unwrap();
         std::fs::read(path.join("model.safetensors")).unwrap()
     };
     let first = save("a", 1, 1);
-    assert_eq!(first, save("b", 1, 2), "the number of workers changes nothing");
+    assert_eq!(
+        first,
+        save("b", 1, 2),
+        "the number of workers changes nothing"
+    );
     assert_ne!(first, save("c", 2, 2));
 }
 
 #[test]
 fn a_score_ignores_its_batch_mates() {
     let data = product();
-    for (preset, fit) in
-        [("npad", Fit::Letterbox), ("padim", Fit::Squash), ("patchcore", Fit::Letterbox)]
-    {
+    for (preset, fit) in [
+        ("npad", Fit::Letterbox),
+        ("padim", Fit::Squash),
+        ("patchcore", Fit::Letterbox),
+    ] {
         let samples = oblong(&data.train);
         let test = oblong(&data.test);
         let model = train_on(&small(preset), &samples, &loader(fit)).unwrap();
@@ -196,9 +217,18 @@ fn letterbox_padding_neither_scores_nor_bleeds() {
     let model = train_on(&small("padim"), &train, &loader(Fit::Letterbox)).unwrap();
     for scored in scores(&model, &oblong(&data.test), 4) {
         let shown = scored.placement.shown();
-        let inside = scored.map.iter().zip(&shown).filter(|(_, s)| **s).map(|(v, _)| *v);
+        let inside = scored
+            .map
+            .iter()
+            .zip(&shown)
+            .filter(|(_, s)| **s)
+            .map(|(v, _)| *v);
         let largest = inside.fold(f32::NEG_INFINITY, f32::max);
-        assert!(scored.score <= largest * 1.02, "{} > {largest}", scored.score);
+        assert!(
+            scored.score <= largest * 1.02,
+            "{} > {largest}",
+            scored.score
+        );
     }
 }
 
@@ -207,7 +237,10 @@ fn the_other_backends_agree_with_flex() {
     let data = product();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
-    train_on(&small("npad"), &data.train, &loader(Fit::Squash)).unwrap().save(&path, true).unwrap();
+    train_on(&small("npad"), &data.train, &loader(Fit::Squash))
+        .unwrap()
+        .save(&path, true)
+        .unwrap();
     let test = &data.test[..3];
     let flex = Model::<Flex>::load(&path, &Default::default(), no_weights).unwrap();
     let expected = scores(&flex, test, 2);
@@ -216,14 +249,12 @@ fn the_other_backends_agree_with_flex() {
     assert_same(&expected, &scores(&ndarray, test, 2), 1e-3);
     #[cfg(feature = "wgpu")]
     {
-        let wgpu =
-            Model::<burn_wgpu::Wgpu>::load(&path, &Default::default(), no_weights).unwrap();
+        let wgpu = Model::<burn_wgpu::Wgpu>::load(&path, &Default::default(), no_weights).unwrap();
         assert_same(&expected, &scores(&wgpu, test, 2), 1e-3);
     }
     #[cfg(feature = "cuda")]
     {
-        let cuda =
-            Model::<burn_cuda::Cuda>::load(&path, &Default::default(), no_weights).unwrap();
+        let cuda = Model::<burn_cuda::Cuda>::load(&path, &Default::default(), no_weights).unwrap();
         assert_same(&expected, &scores(&cuda, test, 2), 1e-3);
     }
 }
@@ -237,7 +268,11 @@ fn few_images_are_enough_for_a_finite_answer() {
             let model = train_on(&small(preset), train, &loader(Fit::Squash)).unwrap();
             let source = model.header().calibration.source;
             assert_eq!(source == CalibrationSource::Training, count < 3);
-            assert!(scores(&model, &data.test, 4).iter().all(|image| image.score.is_finite()));
+            assert!(
+                scores(&model, &data.test, 4)
+                    .iter()
+                    .all(|image| image.score.is_finite())
+            );
         }
     }
 }
@@ -246,7 +281,10 @@ fn few_images_are_enough_for_a_finite_answer() {
 fn constant_images_are_learnt_without_a_failure() {
     let grey = image::RgbImage::from_pixel(SIZE as u32, SIZE as u32, image::Rgb([90; 3]));
     let sample = Sample {
-        image: ImageSource::Memory { name: "grey".into(), image: std::sync::Arc::new(grey) },
+        image: ImageSource::Memory {
+            name: "grey".into(),
+            image: std::sync::Arc::new(grey),
+        },
         label: burn_ad::data::Label::Normal,
         kind: "good".into(),
         mask: None,
@@ -276,14 +314,31 @@ fn an_unreadable_training_image_is_reported_and_left_out() {
     let mut warnings = Warnings(Vec::new());
     let mut run = Run::<Cpu>::new(Default::default(), SEED, &mut warnings);
     let backbone = resnet18().random(SEED, &Default::default());
-    Model::train(&small("npad"), backbone, &train, &loader(Fit::Squash), &options(), &mut run)
-        .unwrap();
-    assert_eq!(warnings.0.iter().filter(|w| w.contains("no such image.png")).count(), 1);
+    Model::train(
+        &small("npad"),
+        backbone,
+        &train,
+        &loader(Fit::Squash),
+        &options(),
+        &mut run,
+    )
+    .unwrap();
+    assert_eq!(
+        warnings
+            .0
+            .iter()
+            .filter(|w| w.contains("no such image.png"))
+            .count(),
+        1
+    );
 
     let missing: Vec<Sample> = train
         .iter()
         .cloned()
-        .map(|sample| Sample { image: ImageSource::File("gone.png".into()), ..sample })
+        .map(|sample| Sample {
+            image: ImageSource::File("gone.png".into()),
+            ..sample
+        })
         .collect();
     let error = train_on(&small("npad"), &missing, &loader(Fit::Squash)).unwrap_err();
     assert!(error.to_string().contains("can be read"), "{error}");
@@ -303,7 +358,14 @@ fn an_observer_can_stop_a_run() {
     let backbone = resnet18().random(SEED, &Default::default());
     let method = small("npad");
     let loader = loader(Fit::Squash);
-    let stopped = Model::train(&method, backbone, &data.train, &loader, &options(), &mut run);
+    let stopped = Model::train(
+        &method,
+        backbone,
+        &data.train,
+        &loader,
+        &options(),
+        &mut run,
+    );
     assert!(stopped.unwrap_err().is_interrupted());
 }
 
@@ -322,7 +384,11 @@ fn damaged_foreign_and_newer_models_are_named_as_such() {
         std::fs::write(header, text.replacen(from, to, 1)).unwrap();
     };
 
-    assert!(message().contains("model.json"), "nothing there: {}", message());
+    assert!(
+        message().contains("model.json"),
+        "nothing there: {}",
+        message()
+    );
     model.save(&path, false).unwrap();
     let tensors = path.join("model.safetensors");
     let bytes = std::fs::read(&tensors).unwrap();
@@ -360,19 +426,46 @@ fn every_combination_and_image_score_runs() {
         config
     };
     let variants: Vec<NpadConfig> = vec![
-        NpadConfig { combination: Combination::Product, ..base() },
-        NpadConfig { combination: Combination::Bank, ..base() },
-        NpadConfig { image_score: ImageScore::TopShare(0.01), ..base() },
-        NpadConfig { image_score: ImageScore::Reweighted(3), ..base() },
-        NpadConfig { flips: true, sigma: 0.0, ..base() },
-        NpadConfig { reduction: Reduction::Subset(20), pool: true, grid: 4, ..base() },
-        NpadConfig { scaling: burn_ad::method::npad::LevelScaling::UnitNorm, ..base() },
+        NpadConfig {
+            combination: Combination::Product,
+            ..base()
+        },
+        NpadConfig {
+            combination: Combination::Bank,
+            ..base()
+        },
+        NpadConfig {
+            image_score: ImageScore::TopShare(0.01),
+            ..base()
+        },
+        NpadConfig {
+            image_score: ImageScore::Reweighted(3),
+            ..base()
+        },
+        NpadConfig {
+            flips: true,
+            sigma: 0.0,
+            ..base()
+        },
+        NpadConfig {
+            reduction: Reduction::Subset(20),
+            pool: true,
+            grid: 4,
+            ..base()
+        },
+        NpadConfig {
+            scaling: burn_ad::method::npad::LevelScaling::UnitNorm,
+            ..base()
+        },
     ];
     for config in variants {
         let method = MethodConfig::Npad(config.clone());
         let model = train_on(&method, &data.train[..8], &loader(Fit::Squash)).unwrap();
         let all = scores(&model, &data.test, 8);
-        assert!(all.iter().all(|image| image.score.is_finite()), "{config:?}");
+        assert!(
+            all.iter().all(|image| image.score.is_finite()),
+            "{config:?}"
+        );
         let batch = Batch::<Flex>::full(burn::tensor::Tensor::zeros(
             [1, 3, SIZE, SIZE],
             &Default::default(),
