@@ -22,7 +22,9 @@ type Cpu = Autodiff<Flex>;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |name: &str| {
-        arguments.next().ok_or_else(|| Error::usage(format!("the argument {name} is missing")))
+        arguments
+            .next()
+            .ok_or_else(|| Error::usage(format!("the argument {name} is missing")))
     };
     let (folder, weights) = (next("FOLDER")?, next("WEIGHTS")?);
     let method = MethodConfig::preset(&next("METHOD").unwrap_or_else(|_| "npad".into()))?;
@@ -36,8 +38,15 @@ fn main() -> Result<()> {
     let weights = WeightsFile::read(Path::new(&weights))?;
     let device = Default::default();
     let loader = Loader::new(Preprocess {
-        geometry: Geometry { fit, size: 256, filter: Filter::Bilinear },
-        normalisation: Normalisation { mean: weights.pixels.mean, std: weights.pixels.std },
+        geometry: Geometry {
+            fit,
+            size: 256,
+            filter: Filter::Bilinear,
+        },
+        normalisation: Normalisation {
+            mean: weights.pixels.mean,
+            std: weights.pixels.std,
+        },
     });
     let options = TrainOptions {
         dataset: dataset.name.clone(),
@@ -50,21 +59,38 @@ fn main() -> Result<()> {
     let mut quiet = Quiet;
     let mut run = Run::<Cpu>::new(device, 0, &mut quiet);
     let backbone = weights.backbone::<Flex>(&device)?;
-    let model = Model::train(&method, backbone, &dataset.train, &loader, &options, &mut run)?;
-    println!("trained {method} in {:.1} s", model.header().training.seconds);
+    let model = Model::train(
+        &method,
+        backbone,
+        &dataset.train,
+        &loader,
+        &options,
+        &mut run,
+    )?;
+    println!(
+        "trained {method} in {:.1} s",
+        model.header().training.seconds
+    );
 
     let mut run = Run::<Flex>::new(device, 0, &mut quiet);
     let started = Instant::now();
     let (mut scores, mut labels, mut maps) = (Vec::new(), Vec::new(), Vec::new());
-    score_samples(&model, &dataset.test, &loader, "scoring", &mut run, &mut |index, scored| {
-        let (sample, scored) = (&dataset.test[index], scored?);
-        scores.push(scored.score);
-        labels.push(sample.label.is_anomalous());
-        let valid = scored.placement.shown();
-        let mask = scored.mask.unwrap_or_else(|| vec![false; scored.map.len()]);
-        maps.push((scored.map, mask, valid));
-        Ok(())
-    })?;
+    score_samples(
+        &model,
+        &dataset.test,
+        &loader,
+        "scoring",
+        &mut run,
+        &mut |index, scored| {
+            let (sample, scored) = (&dataset.test[index], scored?);
+            scores.push(scored.score);
+            labels.push(sample.label.is_anomalous());
+            let valid = scored.placement.shown();
+            let mask = scored.mask.unwrap_or_else(|| vec![false; scored.map.len()]);
+            maps.push((scored.map, mask, valid));
+            Ok(())
+        },
+    )?;
     let seconds = started.elapsed().as_secs_f64();
     let size = loader.preprocess().geometry.size;
     let maps: Vec<ScoreMap> = maps

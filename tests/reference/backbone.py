@@ -1,7 +1,7 @@
 """Feature maps of torchvision's and timm's networks on generated weights.
 
 Run:  python tests/reference/backbone.py          (torch 2.15, torchvision 0.29, timm 1.0; about two minutes)
-Writes tests/fixtures/backbone/<name>.json, read by tests/tests/backbone_parity.rs.
+Writes tests/fixtures/backbone/<name>.json, read by tests/tests/all/backbone_parity.rs.
 
 Full-size weights are too large for fixtures, so both sides fill them from one counter-based
 generator. Value i of the tensor called `key` (its name in the state dict) starts from

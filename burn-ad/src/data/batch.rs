@@ -21,8 +21,16 @@ impl<B: Backend> Batch<B> {
     /// Images that fill their frames.
     pub fn full(images: Tensor<B, 4>) -> Self {
         let [count, _, height, width] = images.dims();
-        let valid = Region { top: 0, left: 0, height, width };
-        Self { images, valid: vec![valid; count] }
+        let valid = Region {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        };
+        Self {
+            images,
+            valid: vec![valid; count],
+        }
     }
 
     /// Puts decoded images of `size` x `size` pixels on a device.

@@ -53,7 +53,9 @@ impl MethodConfig {
         run: &mut Run<'_, AB>,
     ) -> Result<AnyDetector<AB::InnerBackend>> {
         match self {
-            Self::Npad(config) => Ok(AnyDetector::Npad(Box::new(config.fit(backbone, data, run)?))),
+            Self::Npad(config) => Ok(AnyDetector::Npad(Box::new(
+                config.fit(backbone, data, run)?,
+            ))),
         }
     }
 
@@ -123,6 +125,10 @@ mod tests {
             preset.validate().expect(name);
             assert_eq!(preset.to_string(), name);
         }
-        assert!(MethodConfig::preset("padm").expect_err("no such").is_usage());
+        assert!(
+            MethodConfig::preset("padm")
+                .expect_err("no such")
+                .is_usage()
+        );
     }
 }

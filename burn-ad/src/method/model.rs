@@ -129,7 +129,10 @@ impl<B: Backend> Model<B> {
         let started = Instant::now();
         let (kept, held) = hold_out(samples.len(), options.calibration_share, run.seed);
         let pick = |indices: &[usize]| -> Vec<Sample> {
-            indices.iter().map(|&index| samples[index].clone()).collect()
+            indices
+                .iter()
+                .map(|&index| samples[index].clone())
+                .collect()
         };
         let (fit, held_out) = (pick(&kept), pick(&held));
         let source = if held_out.is_empty() {
@@ -145,7 +148,11 @@ impl<B: Backend> Model<B> {
             random_seed: options.random_seed,
             embedded: false,
         };
-        let data = TrainingData { fit: &fit, calibration, loader };
+        let data = TrainingData {
+            fit: &fit,
+            calibration,
+            loader,
+        };
         let detector = method.fit(backbone, &data, run)?;
         let calibration = calibrate(&detector, &data, options.target_fpr, source, run)?;
         if source == CalibrationSource::Training && options.calibration_share > 0.0 {
@@ -211,8 +218,10 @@ impl<B: Backend> Model<B> {
         };
         ensure_replaceable(dir)?;
         std::fs::create_dir_all(parent).map_err(at)?;
-        let temporary =
-            tempfile::Builder::new().prefix(".burn-ad-model-").tempdir_in(parent).map_err(at)?;
+        let temporary = tempfile::Builder::new()
+            .prefix(".burn-ad-model-")
+            .tempdir_in(parent)
+            .map_err(at)?;
         let tensor_path = temporary.path().join(TENSOR_FILE);
         self.detector.tensors().write(&tensor_path)?;
         sync(&tensor_path)?;
@@ -220,8 +229,13 @@ impl<B: Backend> Model<B> {
         header.tensors_sha256 = files::sha256_file(&tensor_path)?;
         header.backbone.embedded = with_backbone;
         if with_backbone {
-            let units: Vec<Unit> =
-                self.detector.backbone().units().into_iter().map(|(_, unit)| unit).collect();
+            let units: Vec<Unit> = self
+                .detector
+                .backbone()
+                .units()
+                .into_iter()
+                .map(|(_, unit)| unit)
+                .collect();
             WeightsFile {
                 arch: header.backbone.arch,
                 pixels: header.backbone.arch.pixels(),
@@ -256,9 +270,13 @@ impl<B: Backend> Model<B> {
         let found = files::sha256_file(&tensor_path)
             .map_err(|error| error.help("the model directory is incomplete: copy it again"))?;
         if found != header.tensors_sha256 {
-            return Err(Error::model("the file is damaged, truncated or of another model")
-                .path(&tensor_path)
-                .help("its SHA-256 is not the one in model.json: copy the whole directory again"));
+            return Err(
+                Error::model("the file is damaged, truncated or of another model")
+                    .path(&tensor_path)
+                    .help(
+                        "its SHA-256 is not the one in model.json: copy the whole directory again",
+                    ),
+            );
         }
         let record = &header.backbone;
         let backbone = if record.embedded {
@@ -323,8 +341,15 @@ impl ModelHeader {
             .help("use a newer burn-ad"));
         }
         let header: Self = serde_json::from_slice(&json).map_err(foreign)?;
-        header.method.validate().map_err(|error| error.path(&path))?;
-        header.preprocess.geometry.check().map_err(|error| error.path(&path))?;
+        header
+            .method
+            .validate()
+            .map_err(|error| error.path(&path))?;
+        header
+            .preprocess
+            .geometry
+            .check()
+            .map_err(|error| error.path(&path))?;
         Ok(header)
     }
 }
@@ -346,17 +371,21 @@ fn ensure_replaceable(dir: &Path) -> Result<()> {
     if entries.next().is_none() || dir.join(HEADER_FILE).is_file() {
         return Ok(());
     }
-    Err(Error::usage("the directory holds something that is not a model")
-        .path(dir)
-        .help("choose another directory, or empty this one"))
+    Err(
+        Error::usage("the directory holds something that is not a model")
+            .path(dir)
+            .help("choose another directory, or empty this one"),
+    )
 }
 
 /// Renames the finished directory into place, moving an older one aside until then.
 fn replace(temporary: tempfile::TempDir, dir: &Path, parent: &Path) -> Result<()> {
     let at = |error: std::io::Error| Error::io(&error).path(dir);
     let aside = if dir.exists() {
-        let aside =
-            tempfile::Builder::new().prefix(".burn-ad-old-").tempdir_in(parent).map_err(at)?;
+        let aside = tempfile::Builder::new()
+            .prefix(".burn-ad-old-")
+            .tempdir_in(parent)
+            .map_err(at)?;
         std::fs::rename(dir, aside.path().join("model")).map_err(at)?;
         Some(aside)
     } else {
@@ -427,7 +456,10 @@ fn calibrate<AB: AutodiffBackend>(
         },
     )?;
     // The images the method was fitted on were reported then.
-    for error in unreadable.iter().filter(|_| source == CalibrationSource::HeldOut) {
+    for error in unreadable
+        .iter()
+        .filter(|_| source == CalibrationSource::HeldOut)
+    {
         run.warn(&format!("left out of calibration: {error}"));
     }
     medians.sort_unstable_by(f32::total_cmp);

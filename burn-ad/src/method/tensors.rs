@@ -24,7 +24,11 @@ impl HostTensor {
     /// If the number of values does not fit the shape.
     pub fn new(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
         let shape = shape.into();
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "tensor shape");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            values.len(),
+            "tensor shape"
+        );
         Self { shape, values }
     }
 
@@ -96,7 +100,10 @@ impl TensorSet {
         device: &B::Device,
     ) -> Result<Tensor<B, D>> {
         let host = self.take(name, &shape)?;
-        Ok(Tensor::from_data(TensorData::new(host.values, host.shape), device))
+        Ok(Tensor::from_data(
+            TensorData::new(host.values, host.shape),
+            device,
+        ))
     }
 
     /// # Errors
@@ -170,7 +177,10 @@ mod tests {
 
     fn set() -> TensorSet {
         let mut set = TensorSet::default();
-        set.insert("a", HostTensor::new([2, 3], vec![1.0, -2.5, 3.0, 4.0, 5.0, 6.0]));
+        set.insert(
+            "a",
+            HostTensor::new([2, 3], vec![1.0, -2.5, 3.0, 4.0, 5.0, 6.0]),
+        );
         set
     }
 
@@ -183,7 +193,10 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let error = TensorSet::read(&path).unwrap_err().to_string();
-        assert!(error.contains("t.safetensors") && error.contains("complete"), "{error}");
+        assert!(
+            error.contains("t.safetensors") && error.contains("complete"),
+            "{error}"
+        );
     }
 
     #[test]

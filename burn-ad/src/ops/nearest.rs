@@ -54,7 +54,9 @@ mod tests {
 
     fn rows(count: usize, width: usize, seed: u64) -> Vec<f32> {
         let mut rng = crate::train::stream_rng(seed, "rows");
-        (0..count * width).map(|_| rng.random::<f32>() - 0.5).collect()
+        (0..count * width)
+            .map(|_| rng.random::<f32>() - 0.5)
+            .collect()
     }
 
     #[test]

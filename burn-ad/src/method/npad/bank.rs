@@ -27,8 +27,15 @@ impl Vectors {
     }
 
     fn select(&self, rows: &[usize]) -> Self {
-        let values = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
-        Self { width: self.width, values }
+        let values = rows
+            .iter()
+            .flat_map(|&row| self.row(row))
+            .copied()
+            .collect();
+        Self {
+            width: self.width,
+            values,
+        }
     }
 
     fn to_tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2> {
@@ -61,9 +68,14 @@ pub(super) fn build<B: Backend>(
             let rows = greedy_k_centre(candidates, members, first, progress)?;
             Ok(candidates.select(&rows))
         }
-        BankKind::Centroids => {
-            k_means::<B>(candidates, members, config.iterations, rng, device, progress)
-        }
+        BankKind::Centroids => k_means::<B>(
+            candidates,
+            members,
+            config.iterations,
+            rng,
+            device,
+            progress,
+        ),
     }
 }
 
@@ -113,7 +125,13 @@ fn relax(nearest: &mut [f32], candidates: &Vectors, centre: usize) -> (usize, f3
         })
         .reduce(
             || (usize::MAX, f32::NEG_INFINITY),
-            |a, b| if b.1 > a.1 || (b.1 == a.1 && b.0 < a.0) { b } else { a },
+            |a, b| {
+                if b.1 > a.1 || (b.1 == a.1 && b.0 < a.0) {
+                    b
+                } else {
+                    a
+                }
+            },
         )
 }
 
@@ -178,7 +196,10 @@ fn update(points: &Vectors, old: &Vectors, index: &[i32], distance: &[f32]) -> V
     for (row, &member) in index.iter().enumerate() {
         let member = member as usize;
         counts[member] += 1;
-        for (sum, &value) in sums[member * width..][..width].iter_mut().zip(points.row(row)) {
+        for (sum, &value) in sums[member * width..][..width]
+            .iter_mut()
+            .zip(points.row(row))
+        {
             *sum += f64::from(value);
         }
     }
@@ -195,7 +216,11 @@ fn update(points: &Vectors, old: &Vectors, index: &[i32], distance: &[f32]) -> V
             values.extend_from_slice(points.row(row));
         } else {
             let count = f64::from(counts[member]);
-            values.extend(sums[member * width..][..width].iter().map(|sum| (sum / count) as f32));
+            values.extend(
+                sums[member * width..][..width]
+                    .iter()
+                    .map(|sum| (sum / count) as f32),
+            );
         }
     }
     Vectors { width, values }
@@ -222,7 +247,9 @@ fn plus_plus(points: &Vectors, members: usize, rng: &mut ChaCha8Rng) -> Vectors 
         });
         // Rounding can leave a remainder after the last point: take the farthest then.
         let drawn = drawn.unwrap_or_else(|| {
-            (0..nearest.len()).max_by(|&a, &b| nearest[a].total_cmp(&nearest[b])).unwrap_or(0)
+            (0..nearest.len())
+                .max_by(|&a, &b| nearest[a].total_cmp(&nearest[b]))
+                .unwrap_or(0)
         });
         chosen.push(drawn);
     }
@@ -242,7 +269,12 @@ mod tests {
 
     fn clusters(per_cluster: usize) -> Vectors {
         let mut rng = stream_rng(5, "clusters");
-        let centres = [[0.0, 0.0, 0.0], [10.0, 0.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 10.0]];
+        let centres = [
+            [0.0, 0.0, 0.0],
+            [10.0, 0.0, 0.0],
+            [0.0, 10.0, 0.0],
+            [0.0, 0.0, 10.0],
+        ];
         let values = (0..per_cluster)
             .flat_map(|_| centres)
             .flat_map(|centre| centre.map(|c: f32| c + rng.random::<f32>() - 0.5))
@@ -259,7 +291,12 @@ mod tests {
         };
         let centroids = run();
         assert_eq!(centroids, run());
-        for centre in [[0.0, 0.0, 0.0f32], [10.0, 0.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 10.0]] {
+        for centre in [
+            [0.0, 0.0, 0.0f32],
+            [10.0, 0.0, 0.0],
+            [0.0, 10.0, 0.0],
+            [0.0, 0.0, 10.0],
+        ] {
             let found = (0..4).any(|i| squared_distance(centroids.row(i), &centre) < 0.05);
             assert!(found, "no centroid near {centre:?}");
         }
@@ -276,7 +313,10 @@ mod tests {
 
     #[test]
     fn identical_points_give_one_member_not_a_panic() {
-        let points = Vectors { width: 2, values: vec![1.5; 40] };
+        let points = Vectors {
+            width: 2,
+            values: vec![1.5; 40],
+        };
         assert_eq!(greedy_k_centre(&points, 5, 3, &mut go_on).unwrap(), vec![3]);
         let mut rng = stream_rng(1, "same");
         let centroids =
@@ -286,8 +326,14 @@ mod tests {
 
     #[test]
     fn an_empty_cluster_is_moved_to_the_farthest_point() {
-        let points = Vectors { width: 1, values: vec![0.0, 1.0, 5.0] };
-        let old = Vectors { width: 1, values: vec![0.5, 100.0] };
+        let points = Vectors {
+            width: 1,
+            values: vec![0.0, 1.0, 5.0],
+        };
+        let old = Vectors {
+            width: 1,
+            values: vec![0.5, 100.0],
+        };
         let new = update(&points, &old, &[0, 0, 0], &[0.5, 0.5, 4.5]);
         assert_eq!(new.values, vec![2.0, 5.0]);
     }

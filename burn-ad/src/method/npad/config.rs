@@ -223,7 +223,10 @@ impl NpadConfig {
             ));
         }
         if !(self.bank.share > 0.0 && self.bank.share <= 1.0) {
-            return wrong(format!("'bank.share' must be in (0, 1], not {}", self.bank.share));
+            return wrong(format!(
+                "'bank.share' must be in (0, 1], not {}",
+                self.bank.share
+            ));
         }
         if self.bank.max_members == 0 || self.bank.max_candidates == 0 {
             return wrong("'bank.max_members' and 'bank.max_candidates' must be at least 1".into());
@@ -232,9 +235,9 @@ impl NpadConfig {
             return wrong(format!("'sigma' must be 0 or more, not {}", self.sigma));
         }
         match self.image_score {
-            ImageScore::TopShare(share) if !(share > 0.0 && share <= 1.0) => {
-                wrong(format!("'image_score.top-share' must be in (0, 1], not {share}"))
-            }
+            ImageScore::TopShare(share) if !(share > 0.0 && share <= 1.0) => wrong(format!(
+                "'image_score.top-share' must be in (0, 1], not {share}"
+            )),
             ImageScore::Reweighted(_) if !self.combination.uses_bank() => {
                 wrong("'image_score.reweighted' needs a bank, but 'combination' uses none".into())
             }
@@ -253,7 +256,11 @@ mod tests {
 
     #[test]
     fn presets_are_valid_and_survive_json() {
-        for preset in [NpadConfig::npad(), NpadConfig::padim(), NpadConfig::patchcore()] {
+        for preset in [
+            NpadConfig::npad(),
+            NpadConfig::padim(),
+            NpadConfig::patchcore(),
+        ] {
             preset.validate().unwrap();
             let json = serde_json::to_string(&preset).unwrap();
             assert_eq!(serde_json::from_str::<NpadConfig>(&json).unwrap(), preset);

@@ -178,7 +178,10 @@ fn orthonormal_columns(channels: usize, width: usize, rng: &mut ChaCha8Rng) -> V
         for _ in 0..2 {
             for other in &columns {
                 let dot: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
-                column.iter_mut().zip(other).for_each(|(a, b)| *a -= dot * b);
+                column
+                    .iter_mut()
+                    .zip(other)
+                    .for_each(|(a, b)| *a -= dot * b);
             }
         }
         let norm = column.iter().map(|a| a * a).sum::<f64>().sqrt();
@@ -213,8 +216,9 @@ mod tests {
         let matrix = orthonormal_columns(channels, width, &mut stream_rng(3, "projection"));
         for a in 0..width {
             for b in 0..width {
-                let dot: f32 =
-                    (0..channels).map(|r| matrix[r * width + a] * matrix[r * width + b]).sum();
+                let dot: f32 = (0..channels)
+                    .map(|r| matrix[r * width + a] * matrix[r * width + b])
+                    .sum();
                 assert!((dot - f32::from(u8::from(a == b))).abs() < 1e-6);
             }
         }

@@ -37,7 +37,10 @@ pub(super) fn fit<AB: AutodiffBackend>(
         embedder,
         gaussians: None,
         bank: None,
-        scale: Scale { gaussian: [0.0, 1.0], bank: [0.0, 1.0] },
+        scale: Scale {
+            gaussian: [0.0, 1.0],
+            bank: [0.0, 1.0],
+        },
     };
     let collected = collect(&npad, data, run)?;
 
@@ -93,7 +96,10 @@ fn collect<AB: AutodiffBackend>(
     let views = if config.flips { 4 } else { 1 };
     let quota = config.bank.max_candidates.div_ceil(data.fit.len() * views);
     let mut rng = run.rng("candidates");
-    let mut candidates = Vectors { width: embedder.width, values: Vec::new() };
+    let mut candidates = Vectors {
+        width: embedder.width,
+        values: Vec::new(),
+    };
     let mut vectors = 0;
     let skipped = for_each_embedding(
         npad,
@@ -119,7 +125,11 @@ fn collect<AB: AutodiffBackend>(
         return Err(Error::data("none of the training images can be read")
             .help("run `burn-ad data check` on the folder"));
     }
-    Ok(Collected { moments, candidates, vectors })
+    Ok(Collected {
+        moments,
+        candidates,
+        vectors,
+    })
 }
 
 /// Features of every readable image in `views` orientations, with the validity of each position.
@@ -165,11 +175,7 @@ fn for_each_embedding<AB: AutodiffBackend>(
 }
 
 /// View 0 is the image itself; 1, 2 and 3 mirror it left-right, up-down and both.
-fn flip<B: Backend>(
-    batch: &Batch<B>,
-    view: usize,
-    size: usize,
-) -> (Tensor<B, 4>, Vec<Region>) {
+fn flip<B: Backend>(batch: &Batch<B>, view: usize, size: usize) -> (Tensor<B, 4>, Vec<Region>) {
     let mut images = batch.images.clone();
     let mut regions = batch.valid.clone();
     if view & 1 != 0 {
@@ -195,9 +201,11 @@ fn refuse_not_finite<B: Backend>(
     let sums = to_vec(features.clone().sum_dim(2).sum_dim(1));
     match sums.iter().position(|sum| !sum.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(Error::numeric("the backbone gives features that are not finite")
-            .path(samples[indices[at]].image.name().as_ref())
-            .help("the weights are damaged or do not fit the backbone: import them again")),
+        Some(at) => Err(
+            Error::numeric("the backbone gives features that are not finite")
+                .path(samples[indices[at]].image.name().as_ref())
+                .help("the weights are damaged or do not fit the backbone: import them again"),
+        ),
     }
 }
 
@@ -212,11 +220,17 @@ fn draw<B: Backend>(
     let [batch, positions, width] = features.dims();
     let mut rows: Vec<i32> = Vec::new();
     for image in 0..batch {
-        let own: Vec<usize> = (0..positions).filter(|&p| valid[image * positions + p]).collect();
+        let own: Vec<usize> = (0..positions)
+            .filter(|&p| valid[image * positions + p])
+            .collect();
         let count = quota.min(own.len());
         let mut drawn = rand::seq::index::sample(rng, own.len(), count).into_vec();
         drawn.sort_unstable();
-        rows.extend(drawn.into_iter().map(|at| (image * positions + own[at]) as i32));
+        rows.extend(
+            drawn
+                .into_iter()
+                .map(|at| (image * positions + own[at]) as i32),
+        );
     }
     if rows.is_empty() {
         return;
@@ -232,12 +246,16 @@ fn subtract_mean(candidates: &mut Vectors) -> Vec<f32> {
     let width = candidates.width;
     let mut mean = vec![0.0f64; width];
     for row in candidates.values.chunks_exact(width) {
-        mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
     }
     let count = candidates.count() as f64;
     let mean: Vec<f32> = mean.iter().map(|sum| (sum / count) as f32).collect();
     for row in candidates.values.chunks_exact_mut(width) {
-        row.iter_mut().zip(&mean).for_each(|(value, &mean)| *value -= mean);
+        row.iter_mut()
+            .zip(&mean)
+            .for_each(|(value, &mean)| *value -= mean);
     }
     mean
 }
@@ -270,7 +288,10 @@ fn scale<AB: AutodiffBackend>(
             },
         )?;
     }
-    Ok(Scale { gaussian: gaussian.finish(), bank: bank.finish() })
+    Ok(Scale {
+        gaussian: gaussian.finish(),
+        bank: bank.finish(),
+    })
 }
 
 /// Streaming mean and variance (Welford).
@@ -297,7 +318,10 @@ impl Accumulator {
             return [0.0, 1.0];
         }
         let deviation = (self.squares / self.count).sqrt();
-        [self.mean as f32, deviation.max(1e-6 * self.mean.abs().max(1e-6)) as f32]
+        [
+            self.mean as f32,
+            deviation.max(1e-6 * self.mean.abs().max(1e-6)) as f32,
+        ]
     }
 }
 
@@ -308,5 +332,11 @@ fn report<B: Backend>(
     total: usize,
     unit: &str,
 ) -> Result<()> {
-    run.step(&Step { phase, done: done as u64, total: total as u64, unit, values: &[] })
+    run.step(&Step {
+        phase,
+        done: done as u64,
+        total: total as u64,
+        unit,
+        values: &[],
+    })
 }

@@ -40,7 +40,9 @@ impl Moments {
         if means.iter().any(|value| !value.is_finite())
             || self.scatter.iter().any(|value| !value.is_finite())
         {
-            return Err(Error::numeric("the statistics of the features are not finite"));
+            return Err(Error::numeric(
+                "the statistics of the features are not finite",
+            ));
         }
         let positions = self.counts.len();
         let mut out = Whitening {
@@ -119,9 +121,7 @@ impl Moments {
                 continue;
             }
             let mean = &means[p * width..][..width];
-            for ((delta, &own), &pooled) in
-                scratch.delta.iter_mut().zip(mean).zip(&scratch.mean)
-            {
+            for ((delta, &own), &pooled) in scratch.delta.iter_mut().zip(mean).zip(&scratch.mean) {
                 *delta = own - pooled;
             }
             let scatter = &self.scatter[p * width * width..][..width * width];
@@ -135,7 +135,10 @@ impl Moments {
             }
         }
         let divisor = total - 1.0;
-        scratch.matrix.iter_mut().for_each(|value| *value /= divisor);
+        scratch
+            .matrix
+            .iter_mut()
+            .for_each(|value| *value /= divisor);
     }
 
     fn window(&self, position: usize, radius: usize) -> Vec<usize> {
@@ -236,7 +239,10 @@ pub(super) fn pack(matrices: &[f32], width: usize) -> Vec<f32> {
 pub(super) fn unpack(packed: &[f32], width: usize) -> Vec<f32> {
     let triangle = width * (width + 1) / 2;
     let mut out = vec![0.0; packed.len() / triangle * width * width];
-    for (matrix, packed) in out.chunks_exact_mut(width * width).zip(packed.chunks_exact(triangle)) {
+    for (matrix, packed) in out
+        .chunks_exact_mut(width * width)
+        .zip(packed.chunks_exact(triangle))
+    {
         let mut start = 0;
         for row in 0..width {
             matrix[row * width..][..=row].copy_from_slice(&packed[start..=start + row]);
@@ -257,7 +263,9 @@ mod tests {
     fn moments(samples: &[Vec<Vec<f64>>], grid: [usize; 2], width: usize) -> Moments {
         let positions = grid[0] * grid[1];
         let mut rng = stream_rng(9, "shift");
-        let shift: Vec<f32> = (0..positions * width).map(|_| rng.random::<f32>()).collect();
+        let shift: Vec<f32> = (0..positions * width)
+            .map(|_| rng.random::<f32>())
+            .collect();
         let mut out = Moments {
             grid,
             width,
@@ -268,7 +276,9 @@ mod tests {
         };
         for image in samples {
             for (p, x) in image.iter().enumerate() {
-                let d: Vec<f64> = (0..width).map(|c| x[c] - f64::from(shift[p * width + c])).collect();
+                let d: Vec<f64> = (0..width)
+                    .map(|c| x[c] - f64::from(shift[p * width + c]))
+                    .collect();
                 for r in 0..width {
                     out.sums[p * width + r] += d[r] as f32;
                     for c in 0..width {
@@ -285,7 +295,11 @@ mod tests {
         (0..images)
             .map(|_| {
                 (0..positions)
-                    .map(|p| (0..width).map(|c| rng.random::<f64>() * (1.0 + c as f64) + p as f64).collect())
+                    .map(|p| {
+                        (0..width)
+                            .map(|c| rng.random::<f64>() * (1.0 + c as f64) + p as f64)
+                            .collect()
+                    })
                     .collect()
             })
             .collect()
@@ -300,14 +314,22 @@ mod tests {
         assert_eq!(window.len(), 9);
         let whitening = moments.whiten(radius, epsilon).unwrap();
         // Direct covariance of position 6 over its window.
-        let rows: Vec<&Vec<f64>> =
-            samples.iter().flat_map(|image| window.iter().map(|&p| &image[p])).collect();
+        let rows: Vec<&Vec<f64>> = samples
+            .iter()
+            .flat_map(|image| window.iter().map(|&p| &image[p]))
+            .collect();
         let n = rows.len() as f64;
-        let mean: Vec<f64> = (0..width).map(|c| rows.iter().map(|r| r[c]).sum::<f64>() / n).collect();
+        let mean: Vec<f64> = (0..width)
+            .map(|c| rows.iter().map(|r| r[c]).sum::<f64>() / n)
+            .collect();
         let mut covariance = vec![vec![0.0; width]; width];
         for (i, line) in covariance.iter_mut().enumerate() {
             for (j, value) in line.iter_mut().enumerate() {
-                *value = rows.iter().map(|r| (r[i] - mean[i]) * (r[j] - mean[j])).sum::<f64>() / (n - 1.0);
+                *value = rows
+                    .iter()
+                    .map(|r| (r[i] - mean[i]) * (r[j] - mean[j]))
+                    .sum::<f64>()
+                    / (n - 1.0);
                 if i == j {
                     *value += epsilon;
                 }
@@ -326,7 +348,10 @@ mod tests {
                     }
                 }
                 let expected = f64::from(u8::from(i == j));
-                assert!((product - expected).abs() < 1e-3, "W S W^T [{i},{j}] = {product}");
+                assert!(
+                    (product - expected).abs() < 1e-3,
+                    "W S W^T [{i},{j}] = {product}"
+                );
             }
         }
     }
@@ -339,7 +364,13 @@ mod tests {
                 data.iter_mut().flatten().for_each(|x| x.fill(2.0));
             }
             let whitening = moments(&data, [2, 2], 3).whiten(0, 0.01).unwrap();
-            assert!(whitening.matrices.iter().chain(&whitening.means).all(|v| v.is_finite()));
+            assert!(
+                whitening
+                    .matrices
+                    .iter()
+                    .chain(&whitening.means)
+                    .all(|v| v.is_finite())
+            );
         }
     }
 
@@ -352,7 +383,9 @@ mod tests {
 
     #[test]
     fn unpack_undoes_pack() {
-        let whitening = moments(&samples(4, 4, 3), [2, 2], 3).whiten(1, 0.1).unwrap();
+        let whitening = moments(&samples(4, 4, 3), [2, 2], 3)
+            .whiten(1, 0.1)
+            .unwrap();
         let packed = pack(&whitening.matrices, 3);
         assert_eq!(packed.len(), 4 * 6);
         assert_eq!(unpack(&packed, 3), whitening.matrices);

@@ -46,9 +46,13 @@ impl<B: Backend> Gaussians<B> {
         width: usize,
         device: &B::Device,
     ) -> Result<Self> {
-        let means = tensors.take("gaussian.means", &[Some(positions), Some(width)])?.values;
+        let means = tensors
+            .take("gaussian.means", &[Some(positions), Some(width)])?
+            .values;
         let triangle = Some(width * (width + 1) / 2);
-        let packed = tensors.take("gaussian.whitening", &[Some(positions), triangle])?.values;
+        let packed = tensors
+            .take("gaussian.whitening", &[Some(positions), triangle])?
+            .values;
         let matrices = unpack(&packed, width);
         Ok(Self::new(Whitening { means, matrices }, width, device))
     }
@@ -76,7 +80,9 @@ impl<B: Backend> Gaussians<B> {
             .collect::<Vec<_>>();
         let count = windows.len();
         let windows = Tensor::cat(windows, 0).reshape([count * batch, positions, width]);
-        let distances = self.to_own_position(windows).reshape([count * batch, rows, columns]);
+        let distances = self
+            .to_own_position(windows)
+            .reshape([count * batch, rows, columns]);
         // A Gaussian's window offset (u, v) belongs to the pixel (u - reach, v - reach) further.
         let distances = pad(distances.unsqueeze_dim::<4>(3), reach, FAR);
         offsets()
@@ -97,7 +103,12 @@ impl<B: Backend> Gaussians<B> {
     fn to_own_position(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
         let centred = features.swap_dims(0, 1) - self.means.clone();
         let whitened = centred.matmul(self.whitening.clone());
-        whitened.square().sum_dim(2).sqrt().squeeze_dim::<2>(2).transpose()
+        whitened
+            .square()
+            .sum_dim(2)
+            .sqrt()
+            .squeeze_dim::<2>(2)
+            .transpose()
     }
 }
 
@@ -134,7 +145,10 @@ mod tests {
         }
         let features = draw(batch * positions * width);
         let device = Default::default();
-        let host = Whitening { means: means.clone(), matrices: matrices.clone() };
+        let host = Whitening {
+            means: means.clone(),
+            matrices: matrices.clone(),
+        };
         let gaussians = Gaussians::<Flex>::new(host, width, &device);
         let direct = |image: usize, pixel: usize, gaussian: usize| -> f64 {
             (0..width)
@@ -183,7 +197,10 @@ mod tests {
             }
         }
         let device = Default::default();
-        let host = Whitening { means: means.clone(), matrices: matrices.clone() };
+        let host = Whitening {
+            means: means.clone(),
+            matrices: matrices.clone(),
+        };
         let mut tensors = TensorSet::default();
         Gaussians::<Flex>::new(host, 3, &device).save(&mut tensors);
         let loaded = Gaussians::<Flex>::load(&mut tensors, 4, 3, &device).expect("just saved");

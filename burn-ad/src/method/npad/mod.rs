@@ -82,21 +82,26 @@ impl<B: Backend> Npad<B> {
     fn distances(&self, features: &Tensor<B, 3>) -> Distances<B> {
         let [batch, positions, width] = features.dims();
         let gaussian = self.gaussians.as_ref().map(|gaussians| {
-            gaussians.distances(features.clone(), self.embedder.grid, self.config.gaussian.search)
+            gaussians.distances(
+                features.clone(),
+                self.embedder.grid,
+                self.config.gaussian.search,
+            )
         });
         let bank = self.bank.as_ref().map(|bank| {
             let rows = features.clone().reshape([batch * positions, width]);
             let (distance, index) = ops::nearest(rows - bank.centre.clone(), &bank.members);
-            (distance.reshape([batch, positions]), index.reshape([batch, positions]))
+            (
+                distance.reshape([batch, positions]),
+                index.reshape([batch, positions]),
+            )
         });
         Distances { gaussian, bank }
     }
 
     /// One value a grid position, `[batch, positions]`.
     fn combine(&self, distances: &Distances<B>) -> Tensor<B, 2> {
-        let standard = |values: &Tensor<B, 2>, [mean, std]: [f32; 2]| {
-            (values.clone() - mean) / std
-        };
+        let standard = |values: &Tensor<B, 2>, [mean, std]: [f32; 2]| (values.clone() - mean) / std;
         match (&distances.gaussian, &distances.bank) {
             (Some(gaussian), Some((bank, _))) => match self.config.combination {
                 Combination::Product => gaussian.clone() * bank.clone(),
@@ -110,7 +115,10 @@ impl<B: Backend> Npad<B> {
 
     /// Padding takes the value of the nearest valid cell, so that it neither scores nor bleeds.
     fn extend_over_padding(&self, maps: Tensor<B, 3>, valid: &[Region]) -> Tensor<B, 3> {
-        if valid.iter().all(|region| region.height >= self.size && region.width >= self.size) {
+        if valid
+            .iter()
+            .all(|region| region.height >= self.size && region.width >= self.size)
+        {
             return maps;
         }
         let device = maps.device();
@@ -118,8 +126,9 @@ impl<B: Backend> Npad<B> {
         let clamp = |cells: usize, inside: Vec<bool>| -> Tensor<B, 1, Int> {
             let first = inside.iter().position(|&valid| valid).unwrap_or(0);
             let last = inside.iter().rposition(|&valid| valid).unwrap_or(cells - 1);
-            let indices: Vec<i32> =
-                (0..cells).map(|cell| cell.clamp(first, last) as i32).collect();
+            let indices: Vec<i32> = (0..cells)
+                .map(|cell| cell.clamp(first, last) as i32)
+                .collect();
             Tensor::from_data(TensorData::new(indices, [cells]), &device)
         };
         let extended = (0..batch)
@@ -149,15 +158,16 @@ impl<B: Backend> Npad<B> {
     ) -> Tensor<B, 1> {
         let [batch, height, width] = maps.dims();
         let device = maps.device();
-        let from_host = |scores: Vec<f32>| {
-            Tensor::from_data(TensorData::new(scores, [batch]), &device)
-        };
+        let from_host =
+            |scores: Vec<f32>| Tensor::from_data(TensorData::new(scores, [batch]), &device);
         match (self.config.image_score, &distances.bank, &self.bank) {
             (ImageScore::TopShare(share), _, _) => {
                 let values = to_vec(maps.clone());
                 let images = values.chunks_exact(height * width).zip(valid);
                 from_host(
-                    images.map(|(map, region)| top_mean(map, width, region, share)).collect(),
+                    images
+                        .map(|(map, region)| top_mean(map, width, region, share))
+                        .collect(),
                 )
             }
             (ImageScore::Reweighted(neighbours), Some((distance, index)), Some(bank)) => {
@@ -183,7 +193,11 @@ impl<B: Backend> Npad<B> {
                 });
                 from_host(scores.collect())
             }
-            _ => maps.clone().reshape([batch, height * width]).max_dim(1).squeeze_dim(1),
+            _ => maps
+                .clone()
+                .reshape([batch, height * width])
+                .max_dim(1)
+                .squeeze_dim(1),
         }
     }
 }
@@ -195,11 +209,16 @@ impl<B: Backend> Bank<B> {
     fn crowding(&self, feature: Tensor<B, 2>, member: usize, score: f32, neighbours: usize) -> f32 {
         let own = self.members.clone().narrow(0, member, 1);
         let around = to_vec(ops::distances(own, self.members.clone()));
-        let away = to_vec(ops::distances(feature - self.centre.clone(), self.members.clone()));
+        let away = to_vec(ops::distances(
+            feature - self.centre.clone(),
+            self.members.clone(),
+        ));
         let mut order: Vec<usize> = (0..around.len()).collect();
         order.sort_by(|&a, &b| {
             // The member itself comes first even if its distance to itself rounds above zero.
-            (a != member).cmp(&(b != member)).then(around[a].total_cmp(&around[b]))
+            (a != member)
+                .cmp(&(b != member))
+                .then(around[a].total_cmp(&around[b]))
         });
         order.truncate(neighbours);
         // exp(d) / sum exp(d_b), shifted by the largest so that nothing overflows.
@@ -235,7 +254,10 @@ impl<B: Backend> Detector<B> for Npad<B> {
         let maps = ops::resize_bilinear(cells.unsqueeze_dim::<4>(1), size, false);
         let maps = ops::gaussian_blur(maps.squeeze_dim::<3>(1), self.config.sigma);
         let image_scores = self.image_scores(&maps, &features, &distances, &batch.valid);
-        Prediction { image_scores, anomaly_maps: maps }
+        Prediction {
+            image_scores,
+            anomaly_maps: maps,
+        }
     }
 
     fn backbone(&self) -> &Backbone<B> {
@@ -250,7 +272,10 @@ impl<B: Backend> Detector<B> for Npad<B> {
         }
         if let Some(bank) = &self.bank {
             tensors.insert("bank.centre", HostTensor::from_tensor(bank.centre.clone()));
-            tensors.insert("bank.members", HostTensor::from_tensor(bank.members.clone()));
+            tensors.insert(
+                "bank.members",
+                HostTensor::from_tensor(bank.members.clone()),
+            );
         }
         let [a, b] = self.scale.gaussian;
         let [c, d] = self.scale.bank;
@@ -282,7 +307,12 @@ impl Fit for NpadConfig {
         let embedder = Embedder::load(self, &backbone, size, &mut tensors, device)?;
         let width = embedder.width;
         let gaussians = if self.combination.uses_gaussian() {
-            Some(Gaussians::load(&mut tensors, embedder.positions(), width, device)?)
+            Some(Gaussians::load(
+                &mut tensors,
+                embedder.positions(),
+                width,
+                device,
+            )?)
         } else {
             None
         };
@@ -303,7 +333,10 @@ impl Fit for NpadConfig {
             embedder,
             gaussians,
             bank,
-            scale: Scale { gaussian: [scale[0], scale[1]], bank: [scale[2], scale[3]] },
+            scale: Scale {
+                gaussian: [scale[0], scale[1]],
+                bank: [scale[2], scale[3]],
+            },
         })
     }
 }

@@ -20,7 +20,10 @@ use crate::ops;
 const TOLERANCE: f64 = 1e-4;
 
 fn reference() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/npad/npad.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/fixtures/npad/npad.json"
+    );
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -40,7 +43,10 @@ fn size(reference: &Value, name: &str) -> usize {
 fn features(reference: &Value, name: &str) -> Tensor<Flex, 3> {
     let [images, width] = [size(reference, name), size(reference, "channels")];
     let positions = size(reference, "rows") * size(reference, "columns");
-    let values: Vec<f32> = flat(&reference[name]).into_iter().map(|v| v as f32).collect();
+    let values: Vec<f32> = flat(&reference[name])
+        .into_iter()
+        .map(|v| v as f32)
+        .collect();
     let data = TensorData::new(values, [images, width, positions]);
     Tensor::<Flex, 3>::from_data(data, &Default::default()).swap_dims(1, 2)
 }
@@ -50,7 +56,10 @@ fn assert_close(found: &[f32], expected: &[f64], what: &str) {
     let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     for (found, expected) in found.iter().zip(expected) {
         let error = (f64::from(*found) - expected).abs();
-        assert!(error <= TOLERANCE * largest, "{what}: {found} is not {expected}");
+        assert!(
+            error <= TOLERANCE * largest,
+            "{what}: {found} is not {expected}"
+        );
     }
 }
 
@@ -64,11 +73,17 @@ fn gaussian_map(reference: &Value, radius: usize) -> (Vec<f32>, Vec<f32>) {
     for image in 0..images {
         stream.add(train.clone().narrow(0, image, 1), vec![true; positions]);
     }
-    let whitening = stream.finish().unwrap().whiten(radius, reference["eps"].as_f64().unwrap());
+    let whitening = stream
+        .finish()
+        .unwrap()
+        .whiten(radius, reference["eps"].as_f64().unwrap());
     let whitening = whitening.unwrap();
     let means = whitening.means.clone();
     let gaussians = Gaussians::<Flex>::new(whitening, width, &device);
-    (means, to_vec(gaussians.distances(features(reference, "test"), grid, radius)))
+    (
+        means,
+        to_vec(gaussians.distances(features(reference, "test"), grid, radius)),
+    )
 }
 
 #[test]
@@ -97,7 +112,10 @@ fn patchcore_matches_the_reference() {
     let candidates = Vectors { width, values };
     let coreset: Vec<f64> = flat(&expected["coreset"]);
     let chosen = greedy_k_centre(&candidates, coreset.len(), 0, &mut |_, _| Ok(())).unwrap();
-    assert_eq!(chosen.iter().map(|&row| row as f64).collect::<Vec<_>>(), coreset);
+    assert_eq!(
+        chosen.iter().map(|&row| row as f64).collect::<Vec<_>>(),
+        coreset
+    );
 
     let members: Vec<f32> = chosen
         .iter()
@@ -120,7 +138,9 @@ fn patchcore_matches_the_reference() {
     let scores: Vec<f32> = (0..images)
         .map(|image| {
             let own = image * positions..(image + 1) * positions;
-            let farthest = own.max_by(|&a, &b| distance[a].total_cmp(&distance[b])).unwrap();
+            let farthest = own
+                .max_by(|&a, &b| distance[a].total_cmp(&distance[b]))
+                .unwrap();
             let feature = rows.clone().narrow(0, farthest, 1);
             let (member, score) = (index[farthest] as usize, distance[farthest]);
             score * bank.crowding(feature, member, score, neighbours)

@@ -69,13 +69,24 @@ impl<B: Backend> MomentStream<B> {
             weights[position * images + image] = 1.0;
         }
         let all_valid = valid.iter().all(|&valid| valid);
-        let weights =
-            Tensor::from_data(TensorData::new(weights, [positions, images, 1]), &self.device);
-        let weigh = |rows: Tensor<B, 3>| if all_valid { rows } else { rows * weights.clone() };
+        let weights = Tensor::from_data(
+            TensorData::new(weights, [positions, images, 1]),
+            &self.device,
+        );
+        let weigh = |rows: Tensor<B, 3>| {
+            if all_valid {
+                rows
+            } else {
+                rows * weights.clone()
+            }
+        };
 
         let (positions, width) = (self.grid[0] * self.grid[1], self.width);
         let sums = self.sums.take().unwrap_or_else(|| {
-            let divisors = counts.iter().map(|&count| 1.0 / count.max(1.0)).collect::<Vec<f32>>();
+            let divisors = counts
+                .iter()
+                .map(|&count| 1.0 / count.max(1.0))
+                .collect::<Vec<f32>>();
             let divisors =
                 Tensor::from_data(TensorData::new(divisors, [positions, 1, 1]), &self.device);
             Sums {
@@ -88,8 +99,18 @@ impl<B: Backend> MomentStream<B> {
         let centred = weigh(rows - sums.shift.clone());
         let first = sums.first + centred.clone().sum_dim(1);
         let second = sums.second + centred.clone().swap_dims(1, 2).matmul(centred);
-        let counts = sums.counts.iter().zip(&counts).map(|(a, b)| a + b).collect();
-        self.sums = Some(Sums { shift: sums.shift, counts, first, second });
+        let counts = sums
+            .counts
+            .iter()
+            .zip(&counts)
+            .map(|(a, b)| a + b)
+            .collect();
+        self.sums = Some(Sums {
+            shift: sums.shift,
+            counts,
+            first,
+            second,
+        });
     }
 
     /// Brings the sums to the host; `None` when nothing was added.
