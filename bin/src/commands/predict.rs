@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use super::{MachineArgs, ModelArgs, ReadArgs};
 use crate::backend::{Job, dispatch};
 use crate::evaluation::{
-    decision, one_line, overlay_file, refuse_unreadable, style, warn_unreadable,
+    decision, overlay_file, reason, refuse_unreadable, style, warn_unreadable,
 };
 use crate::inputs::{Input, find};
 use crate::output::{Names, OutputFolder, print};
@@ -261,7 +261,8 @@ impl Results<'_> {
                 row
             }
             Err(error) => {
-                let row = PredictionRow::failed(name, one_line(&error));
+                let reason = reason(&error, &name);
+                let row = PredictionRow::failed(name, reason);
                 self.unreadable.push(error);
                 row
             }

@@ -166,11 +166,11 @@ impl Evaluation<'_> {
         let samples = &self.dataset.test;
         let name = |index: usize| samples[index].image.name().into_owned();
         let mut rows: Vec<(usize, PredictionRow)> = Vec::with_capacity(samples.len());
-        rows.extend(
-            failed.iter().map(|(index, error)| {
-                (*index, PredictionRow::failed(name(*index), one_line(error)))
-            }),
-        );
+        rows.extend(failed.iter().map(|(index, error)| {
+            let name = name(*index);
+            let reason = reason(error, &name);
+            (*index, PredictionRow::failed(name, reason))
+        }));
         rows.extend(scored.iter().map(|image| {
             // Under the papers' protocol without both classes there is no threshold to decide by.
             let decision = report.threshold.map(|_| decision(image.anomalous));
@@ -213,10 +213,17 @@ pub(crate) fn decision(anomalous: bool) -> Decision {
     }
 }
 
-/// An error for one row of a table: without the advice.
-pub(crate) fn one_line(error: &Error) -> String {
+/// An error without its advice.
+fn one_line(error: &Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The same for a row that names the image itself.
+pub(crate) fn reason(error: &Error, name: &str) -> String {
+    let text = one_line(error);
+    let reason = text.strip_prefix(&format!("{name}: ")).map(str::to_owned);
+    reason.unwrap_or(text)
 }
 
 /// An evaluation or prediction lists this many unreadable images and counts the others.

@@ -129,17 +129,18 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// The rows of a `predictions.csv` without its header: (path, score, decision, error).
 pub(crate) fn predictions(path: &Path) -> Vec<(String, String, String, String)> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut lines = text.lines();
+    let mut reader = csv::Reader::from_path(path).unwrap();
     let header = "path,score,normalised_score,decision,class,error,milliseconds";
-    assert_eq!(lines.next(), Some(header));
-    lines
-        .map(|line| {
-            // No path or error of these tests has a comma.
-            let cells: Vec<&str> = line.split(',').collect();
-            assert_eq!(cells.len(), 7, "{line}");
-            let cell = |index: usize| cells[index].replace('\\', "/");
-            (cell(0), cell(1), cell(3), cell(5))
+    assert_eq!(
+        reader.headers().unwrap(),
+        header.split(',').collect::<Vec<_>>()
+    );
+    reader
+        .records()
+        .map(|row| {
+            let row = row.unwrap();
+            let cell = |index: usize| row[index].to_owned();
+            (cell(0).replace('\\', "/"), cell(1), cell(3), cell(5))
         })
         .collect()
 }
