@@ -44,7 +44,7 @@ const SETTINGS: [&str; 8] = [
 
 /// Draw a product with defects, learn it, find the defects, and show the report
 ///
-/// Needs no data and no download: the backbone's weights are random, so real weights will find more than this.
+/// Needs no data and no download: the backbone's weights are random. For photographs use real ones.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Folder for images, model and results
@@ -119,8 +119,8 @@ impl DemoArgs {
 fn closing(output: &Path, seconds: f64, weights: &ChosenWeights) -> String {
     let features = match weights.random_seed() {
         Some(_) => {
-            "The backbone's weights are random: with real ones (`burn-ad weights fetch \
-             tf_efficientnet_lite0`) far subtler defects are found.\n"
+            "The backbone's weights are random. For photographs use real ones: `burn-ad weights \
+             fetch efficientnet_lite0`.\n"
         }
         None => "",
     };

@@ -30,7 +30,10 @@ impl Moments {
     /// Estimates the Gaussian of each position from all positions within `radius` (clipped at the
     /// border): sample mean, sample covariance (divisor n - 1) plus `epsilon` on the diagonal.
     ///
-    /// Positions whose whole window holds fewer than two features have covariance `epsilon * I`.
+    /// Where letterbox padding hides a position in some images, the missing observations are drawn
+    /// from the Gaussian of all positions together: few observations would leave a covariance that is
+    /// singular up to `epsilon`, and every new image would seem far away. Without padding nothing is
+    /// borrowed. With fewer than two observations the covariance is `epsilon * I`.
     ///
     /// # Errors
     /// When a moment is not finite.
@@ -45,6 +48,7 @@ impl Moments {
             ));
         }
         let positions = self.counts.len();
+        let prior = self.prior(&means);
         let mut out = Whitening {
             means: vec![0.0; positions * width],
             matrices: vec![0.0; positions * width * width],
@@ -56,7 +60,7 @@ impl Moments {
             .try_for_each_init(
                 || Scratch::new(width),
                 |scratch, (position, (mean, matrix))| {
-                    self.pool(position, radius, &means, scratch);
+                    self.pool(position, radius, &means, prior.as_ref(), scratch);
                     scratch.factorise(epsilon)?;
                     for (out, &value) in mean.iter_mut().zip(&scratch.mean) {
                         *out = value as f32;
@@ -96,49 +100,75 @@ impl Moments {
         means
     }
 
+    /// The Gaussian of all positions together; `None` when every position is seen equally often.
+    fn prior(&self, means: &[f64]) -> Option<Prior> {
+        let most = self.counts.iter().copied().fold(0.0, f32::max);
+        if self.counts.iter().all(|&count| count == most) {
+            return None;
+        }
+        let everywhere: Vec<usize> = (0..self.counts.len()).collect();
+        let mut scratch = Scratch::new(self.width);
+        let total = self.accumulate(&everywhere, means, &mut scratch);
+        scratch.matrix.iter_mut().for_each(|value| *value /= total);
+        Some(Prior {
+            most: f64::from(most),
+            mean: scratch.mean,
+            covariance: scratch.matrix,
+        })
+    }
+
     /// Sums the window of one position into `scratch`: mean and covariance.
-    fn pool(&self, position: usize, radius: usize, means: &[f64], scratch: &mut Scratch) {
-        let width = self.width;
+    fn pool(
+        &self,
+        position: usize,
+        radius: usize,
+        means: &[f64],
+        prior: Option<&Prior>,
+        scratch: &mut Scratch,
+    ) {
         let window = self.window(position, radius);
-        let total: f64 = window.iter().map(|&p| f64::from(self.counts[p])).sum();
+        let mut total = self.accumulate(&window, means, scratch);
+        if let Some(prior) = prior {
+            let missing = prior.most * window.len() as f64 - total;
+            if missing > 0.5 {
+                scratch.borrow(prior, missing, total);
+                total += missing;
+            }
+        }
+        if total > 1.5 {
+            scratch
+                .matrix
+                .iter_mut()
+                .for_each(|value| *value /= total - 1.0);
+        }
+    }
+
+    /// Mean and scatter (lower triangle) of all observations at `positions`; returns their number.
+    fn accumulate(&self, positions: &[usize], means: &[f64], scratch: &mut Scratch) -> f64 {
+        let width = self.width;
+        let total: f64 = positions.iter().map(|&p| f64::from(self.counts[p])).sum();
         scratch.mean.fill(0.0);
         scratch.matrix.fill(0.0);
-        if total < 0.5 {
-            return;
-        }
-        for &p in &window {
+        let seen = positions.iter().filter(|&&p| self.counts[p] > 0.5);
+        for &p in seen.clone() {
             let weight = f64::from(self.counts[p]) / total;
             for (mean, &value) in scratch.mean.iter_mut().zip(&means[p * width..][..width]) {
                 *mean += weight * value;
             }
         }
-        if total < 1.5 {
-            return;
-        }
-        for &p in &window {
-            let count = f64::from(self.counts[p]);
-            if count < 0.5 {
-                continue;
-            }
-            let mean = &means[p * width..][..width];
-            for ((delta, &own), &pooled) in scratch.delta.iter_mut().zip(mean).zip(&scratch.mean) {
-                *delta = own - pooled;
-            }
+        for &p in seen {
+            let own = &means[p * width..][..width];
+            scratch.set_delta(own);
             let scatter = &self.scatter[p * width * width..][..width * width];
+            scratch.add_outer(f64::from(self.counts[p]));
             for row in 0..width {
-                let factor = count * scratch.delta[row];
                 let target = &mut scratch.matrix[row * width..][..=row];
-                let source = &scatter[row * width..][..=row];
-                for ((value, &own), &delta) in target.iter_mut().zip(source).zip(&scratch.delta) {
-                    *value += f64::from(own) + factor * delta;
+                for (value, &own) in target.iter_mut().zip(&scatter[row * width..][..=row]) {
+                    *value += f64::from(own);
                 }
             }
         }
-        let divisor = total - 1.0;
-        scratch
-            .matrix
-            .iter_mut()
-            .for_each(|value| *value /= divisor);
+        total
     }
 
     fn window(&self, position: usize, radius: usize) -> Vec<usize> {
@@ -149,6 +179,14 @@ impl Moments {
             .flat_map(|r| range(column, columns).map(move |c| r * columns + c))
             .collect()
     }
+}
+
+/// The Gaussian of all positions, for those that padding hides now and then.
+struct Prior {
+    /// Observations of a position that is never hidden.
+    most: f64,
+    mean: Vec<f64>,
+    covariance: Vec<f64>,
 }
 
 /// Working memory of one thread.
@@ -168,6 +206,39 @@ impl Scratch {
             delta: vec![0.0; width],
             matrix: vec![0.0; width * width],
             inverse: vec![0.0; width * width],
+        }
+    }
+
+    /// Sets `delta` to `other - mean`.
+    fn set_delta(&mut self, other: &[f64]) {
+        for ((delta, &other), &mean) in self.delta.iter_mut().zip(other).zip(&self.mean) {
+            *delta = other - mean;
+        }
+    }
+
+    /// Adds `weight * delta delta^T` to the lower triangle.
+    fn add_outer(&mut self, weight: f64) {
+        let width = self.width;
+        for row in 0..width {
+            let factor = weight * self.delta[row];
+            let target = &mut self.matrix[row * width..][..=row];
+            for (value, &delta) in target.iter_mut().zip(&self.delta) {
+                *value += factor * delta;
+            }
+        }
+    }
+
+    /// Adds `missing` observations of the prior to the mean and scatter of `total` own ones.
+    fn borrow(&mut self, prior: &Prior, missing: f64, total: f64) {
+        // Two groups with means m and p and n and k members: the scatter about the common mean is
+        // the sum of both scatters plus (p - m)(p - m)^T n k / (n + k).
+        self.set_delta(&prior.mean);
+        self.add_outer(total * missing / (total + missing));
+        for (value, &covariance) in self.matrix.iter_mut().zip(&prior.covariance) {
+            *value += missing * covariance;
+        }
+        for (mean, &delta) in self.mean.iter_mut().zip(&self.delta) {
+            *mean += delta * missing / (total + missing);
         }
     }
 
@@ -335,8 +406,8 @@ mod tests {
                 }
             }
         }
-        for c in 0..width {
-            assert!((f64::from(whitening.means[6 * width + c]) - mean[c]).abs() < 1e-5);
+        for (found, expected) in whitening.means[6 * width..].iter().zip(&mean) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5);
         }
         let w = |i: usize, j: usize| f64::from(whitening.matrices[(6 * width + i) * width + j]);
         for i in 0..width {
@@ -372,6 +443,38 @@ mod tests {
                     .all(|v| v.is_finite())
             );
         }
+    }
+
+    #[test]
+    fn a_hidden_position_borrows_from_all_others() {
+        let data = samples(40, 4, 3);
+        let mut hidden = moments(&data, [2, 2], 3);
+        hidden.counts[3] = 0.0;
+        hidden.sums[9..].fill(0.0);
+        hidden.scatter[27..].fill(0.0);
+        let prior = {
+            let mut copy = hidden.clone();
+            let means = copy.centre();
+            copy.prior(&means).unwrap()
+        };
+        let whitening = hidden.whiten(0, 0.01).unwrap();
+        for (found, expected) in whitening.means[9..].iter().zip(&prior.mean) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5);
+        }
+        // 1 / W[0][0] is the deviation of the first dimension.
+        let deviation = 1.0 / f64::from(whitening.matrices[27]);
+        let expected = (prior.covariance[0] * 40.0 / 39.0 + 0.01).sqrt();
+        assert!(
+            (deviation - expected).abs() < 1e-4 * expected,
+            "{deviation} {expected}"
+        );
+    }
+
+    #[test]
+    fn without_padding_nothing_is_borrowed() {
+        let mut even = moments(&samples(5, 4, 2), [2, 2], 2);
+        let means = even.centre();
+        assert!(even.prior(&means).is_none());
     }
 
     #[test]
