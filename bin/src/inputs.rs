@@ -21,13 +21,22 @@ const MAX_DEPTH: usize = 64;
 /// Every image that `arguments` name: files in the order given, folders with all images below them in the order
 /// of their paths, patterns (`*`, `?`, `[..]`, `**`) likewise. An image named twice counts once.
 ///
+/// What lies in `results`, the folders that are going to be written, is left out: an earlier run put it there.
+///
 /// # Errors
 /// When a path does not exist, a pattern matches nothing, a folder has no image or cannot be read.
-pub(crate) fn find(arguments: &[PathBuf]) -> Result<Vec<Input>> {
-    let mut paths = Vec::new();
+pub(crate) fn find(arguments: &[PathBuf], results: &[PathBuf]) -> Result<Vec<Input>> {
+    let mut search = Search {
+        results: results
+            .iter()
+            .filter_map(|folder| std::fs::canonicalize(folder).ok())
+            .collect(),
+        paths: Vec::new(),
+    };
     for argument in arguments {
-        add(argument, &mut paths)?;
+        search.add(argument)?;
     }
+    let mut paths = search.paths;
     let mut seen = HashSet::new();
     let mut full = Vec::new();
     paths.retain(|path| {
@@ -53,74 +62,90 @@ pub(crate) fn find(arguments: &[PathBuf]) -> Result<Vec<Input>> {
         .collect())
 }
 
-fn add(argument: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    if argument.is_dir() {
-        return add_folder(argument, paths);
-    }
-    // A file may be called `part[1].png`: what exists is no pattern.
-    if argument.exists() {
-        paths.push(argument.to_path_buf());
-        return Ok(());
-    }
-    let text = argument.to_string_lossy();
-    if !text.contains(['*', '?', '[']) {
-        return Err(Error::usage("there is no such file or folder").path(argument));
-    }
-    let pattern = |error: glob::PatternError| {
-        Error::usage(format!("not a pattern of file names: {error}")).path(argument)
-    };
-    let before = paths.len();
-    for found in glob::glob(&text).map_err(pattern)? {
-        let found = found.map_err(|error| Error::io(error.error()).path(error.path()))?;
-        if found.is_dir() {
-            add_images(&found, MAX_DEPTH, paths)?;
-        } else if is_image_path(&found) {
-            paths.push(found);
+struct Search {
+    /// Resolved.
+    results: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
+}
+
+impl Search {
+    fn add(&mut self, argument: &Path) -> Result<()> {
+        if argument.is_dir() {
+            return self.add_folder(argument);
         }
+        // A file may be called `part[1].png`: what exists is no pattern.
+        if argument.exists() {
+            self.paths.push(argument.to_path_buf());
+            return Ok(());
+        }
+        let text = argument.to_string_lossy();
+        if !text.contains(['*', '?', '[']) {
+            return Err(Error::usage("there is no such file or folder").path(argument));
+        }
+        let pattern = |error: glob::PatternError| {
+            Error::usage(format!("not a pattern of file names: {error}")).path(argument)
+        };
+        let before = self.paths.len();
+        for found in glob::glob(&text).map_err(pattern)? {
+            let found = found.map_err(|error| Error::io(error.error()).path(error.path()))?;
+            if found.is_dir() {
+                self.add_images(&found, MAX_DEPTH)?;
+            } else if is_image_path(&found) && !self.is_result(&found) {
+                self.paths.push(found);
+            }
+        }
+        if self.paths.len() == before {
+            return Err(Error::usage("the pattern matches no image").path(argument));
+        }
+        Ok(())
     }
-    if paths.len() == before {
-        return Err(Error::usage("the pattern matches no image").path(argument));
-    }
-    Ok(())
-}
 
-fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let before = paths.len();
-    add_images(folder, MAX_DEPTH, paths)?;
-    if paths.len() > before {
-        return Ok(());
-    }
-    Err(Error::data("there is no image in this folder or below it")
-        .path(folder)
-        .help("images end in .bmp, .jpg, .jpeg, .png, .tif, .tiff or .webp"))
-}
-
-/// Hidden files and folders are left out.
-fn add_images(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let at = |error: std::io::Error| Error::io(&error).path(folder);
-    if depth == 0 {
-        return Err(Error::data("folders are nested too deeply")
+    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        let before = self.paths.len();
+        self.add_images(folder, MAX_DEPTH)?;
+        if self.paths.len() > before {
+            return Ok(());
+        }
+        Err(Error::data("there is no image in this folder or below it")
             .path(folder)
-            .help("look for a link that leads back to a folder above it"));
+            .help("images end in .bmp, .jpg, .jpeg, .png, .tif, .tiff or .webp"))
     }
-    let mut entries = std::fs::read_dir(folder)
-        .map_err(at)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(at)?;
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
+
+    /// Hidden files and folders are left out.
+    fn add_images(&mut self, folder: &Path, depth: usize) -> Result<()> {
+        let at = |error: std::io::Error| Error::io(&error).path(folder);
+        if depth == 0 {
+            return Err(Error::data("folders are nested too deeply")
+                .path(folder)
+                .help("look for a link that leads back to a folder above it"));
         }
-        if path.is_dir() {
-            add_images(&path, depth - 1, paths)?;
-        } else if is_image_path(&path) {
-            paths.push(path);
+        if self.is_result(folder) {
+            return Ok(());
         }
+        let mut entries = std::fs::read_dir(folder)
+            .map_err(at)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(at)?;
+        entries.sort();
+        for path in entries {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                self.add_images(&path, depth - 1)?;
+            } else if is_image_path(&path) {
+                self.paths.push(path);
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn is_result(&self, path: &Path) -> bool {
+        std::fs::canonicalize(path)
+            .is_ok_and(|path| self.results.iter().any(|folder| path.starts_with(folder)))
+    }
 }
 
 /// The deepest folder that all files lie in.
@@ -155,7 +180,7 @@ mod tests {
 
     fn relative(dir: &Path, arguments: &[&str]) -> Vec<String> {
         let arguments: Vec<PathBuf> = arguments.iter().map(|name| dir.join(name)).collect();
-        let inputs = find(&arguments).unwrap();
+        let inputs = find(&arguments, &[dir.join("results")]).unwrap();
         inputs
             .iter()
             .map(|input| input.relative.to_string_lossy().replace('\\', "/"))
@@ -193,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn results_of_an_earlier_run_are_no_input() {
+        let dir = folder(&["1.png", "results/overlays/1.png", "results.png"]);
+        assert_eq!(relative(dir.path(), &[""]), ["1.png", "results.png"]);
+        assert_eq!(
+            relative(dir.path(), &["**/*.png"]),
+            ["1.png", "results.png"]
+        );
+    }
+
+    #[test]
     fn what_is_not_there_is_an_error() {
         let dir = folder(&["empty/readme.txt"]);
         for (name, usage) in [
@@ -201,7 +236,7 @@ mod tests {
             ("a[", true),
             ("empty", false),
         ] {
-            let error = find(&[dir.path().join(name)]).unwrap_err();
+            let error = find(&[dir.path().join(name)], &[]).unwrap_err();
             assert_eq!(error.is_usage(), usage, "{error}");
         }
     }

@@ -19,6 +19,7 @@ use burn_ad::Error;
 use clap::Parser;
 
 use crate::commands::Cli;
+use crate::output::tell;
 
 /// A wrong argument or setting.
 const USAGE: u8 = 2;
@@ -33,8 +34,9 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => ExitCode::from(report(&error)),
         Err(_) => {
-            eprintln!(
-                "error: burn-ad met a fault of its own (see above)\n  help: please report it, with the command and the message"
+            tell(
+                "error: burn-ad met a fault of its own (see above)\n  help: please report it, \
+                 with the command and the message",
             );
             ExitCode::from(FAILURE)
         }
@@ -44,9 +46,11 @@ fn main() -> ExitCode {
 /// Tells the user, and says what the process should end with.
 fn report(error: &Error) -> u8 {
     if error.is_interrupted() {
-        eprintln!("error: {error}; no result was left half-written under its final name");
+        tell(&format!(
+            "error: {error}; nothing half-written has its final name"
+        ));
         return FAILURE;
     }
-    eprintln!("error: {error}");
+    tell(&format!("error: {error}"));
     if error.is_usage() { USAGE } else { FAILURE }
 }

@@ -1,5 +1,6 @@
 //! Progress on stderr: bars on a terminal, plain lines otherwise; Ctrl-C.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use burn_ad::train::{Observer, Step};
 use burn_ad::{Error, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::output::tell;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -17,7 +20,7 @@ pub(crate) fn stop_on_signals() {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(1);
         }
-        eprintln!("stopping after this step; once more to stop at once");
+        tell("stopping after this step; once more to stop at once");
     };
     // Without a handler a signal still ends the process; only the message is lost.
     let _ = ctrlc::set_handler(handler);
@@ -87,24 +90,27 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match self.phase.as_ref().and_then(|phase| phase.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell(text)),
+            None => tell(text),
         }
     }
 
     /// Shows how many of the images are done, in work that cannot be stopped on the way.
     pub(crate) fn count(&mut self, phase: &str, done: usize, total: usize) {
-        let _ = self.step(&Step {
-            phase,
-            done: done as u64,
-            total: total as u64,
-            unit: "images",
-            values: &[],
-        });
+        // The caller asks `stop_if_interrupted` afterwards.
+        let _ = self.step(&images(phase, done, total));
     }
 
-    /// Shows how much of a download is there. A signal ends the process here: what has arrived is kept, and the
-    /// next download goes on from it.
+    /// The same in work that writes nothing: a signal ends the process here.
+    pub(crate) fn count_or_exit(&mut self, phase: &str, done: usize, total: usize) {
+        if self.step(&images(phase, done, total)).is_break() {
+            tell("error: interrupted");
+            std::process::exit(1);
+        }
+    }
+
+    /// Shows how much of a download is there. A signal ends the process here: what has arrived is
+    /// kept, and the next download goes on from it.
     pub(crate) fn bytes(&mut self, phase: &str, done: u64, total: Option<u64>) {
         let step = Step {
             phase,
@@ -114,7 +120,7 @@ impl Progress {
             values: &[],
         };
         if self.step(&step).is_break() {
-            eprintln!("error: interrupted; the next download goes on from here");
+            tell("error: interrupted; the next download goes on from here");
             std::process::exit(1);
         }
     }
@@ -134,7 +140,11 @@ impl Progress {
                 _ => format!("{done} {unit}"),
             };
             let seconds = phase.started.elapsed().as_secs_f64();
-            eprintln!("{}: {amount} in {}", phase.name, duration(seconds));
+            tell(&format!(
+                "{}: {amount} in {}",
+                phase.name,
+                duration(seconds)
+            ));
         }
     }
 
@@ -183,10 +193,8 @@ impl Observer for Progress {
             } else if style == Style::Lines && phase.line.elapsed() >= LINE_INTERVAL {
                 phase.line = Instant::now();
                 let seconds = phase.started.elapsed().as_secs_f64();
-                eprintln!(
-                    "{}",
-                    plain_line(step, step.done - phase.first.min(step.done), seconds)
-                );
+                let done_here = step.done - phase.first.min(step.done);
+                tell(&plain_line(step, done_here, seconds));
             }
         }
         if interrupted() {
@@ -209,6 +217,16 @@ impl Drop for Progress {
     }
 }
 
+fn images(phase: &str, done: usize, total: usize) -> Step<'_> {
+    Step {
+        phase,
+        done: done as u64,
+        total: total as u64,
+        unit: "images",
+        values: &[],
+    }
+}
+
 /// No colour: a bar is readable without, and `NO_COLOR` needs no exception.
 fn bar_style(step: &Step<'_>) -> ProgressStyle {
     let template = match (step.unit, step.total) {
@@ -216,13 +234,17 @@ fn bar_style(step: &Step<'_>) -> ProgressStyle {
         ("bytes", _) => "{prefix} [{wide_bar}] {binary_bytes}/{binary_total_bytes} \
                          {binary_bytes_per_sec} {eta} left {msg}"
             .to_owned(),
-        (unit, 0) => format!("{{prefix}} {{spinner}} {{pos}} {unit} {{per_sec}} {{msg}}"),
+        (unit, 0) => format!("{{prefix}} {{spinner}} {{pos}} {unit} {{rate}} {{msg}}"),
         (unit, _) => format!(
-            "{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} left {{msg}}"
+            "{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {unit} {{rate}} {{eta}} left {{msg}}"
         ),
     };
     ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+            // A bar that cannot be drawn is no reason to stop.
+            let _ = write!(text, "{:.1}/s", state.per_sec());
+        })
         .progress_chars("=> ")
 }
 

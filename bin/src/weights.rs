@@ -7,7 +7,7 @@ use burn_ad::backbone::{Backbone, BackboneConfig, Interpolation, Pixels, Weights
 use burn_ad::data::{Filter, Normalisation};
 use burn_ad::method::{BackboneRecord, Model};
 use burn_ad::{Error, Result};
-use burn_ad_weights::{Checkpoint, cache, import, resolve};
+use burn_ad_weights::{Checkpoint, cache, catalogue, import, resolve};
 
 use crate::settings::{BackboneSettings, DEFAULT_BACKBONE};
 
@@ -42,13 +42,11 @@ impl ChosenWeights {
         }
         let folder = cache::directory()?;
         let path = resolve(arch, &folder).ok_or_else(|| {
-            Error::usage(format!(
-                "there are no weights for {arch} in {}",
-                folder.display()
-            ))
-            .help(format!(
-                "get them with `burn-ad weights fetch {arch}`, name a checkpoint with \
-                     --weights FILE, or try without any: --random-weights"
+            let message = format!("there are no weights for {arch} in {}", folder.display());
+            Error::usage(message).help(format!(
+                "get them with {}, name a checkpoint with --weights FILE, or try without any: \
+                 --random-weights",
+                fetch_commands(arch)
             ))
         })?;
         Ok(Self::File(Box::new(read_weights(&path, Some(arch))?)))
@@ -109,6 +107,16 @@ impl ChosenWeights {
     }
 }
 
+/// How to get the published weights of `arch`: every one, as one of the servers may be out of reach.
+fn fetch_commands(arch: BackboneConfig) -> String {
+    let commands: Vec<String> = catalogue::entries()
+        .iter()
+        .filter(|entry| entry.arch == arch)
+        .map(|entry| format!("`burn-ad weights fetch {}`", entry.name))
+        .collect();
+    commands.join(" or ")
+}
+
 /// Reads a weight file of ours, or imports a checkpoint on the fly.
 fn read_weights(path: &Path, arch: Option<BackboneConfig>) -> Result<WeightsFile> {
     let file = if Checkpoint::open(path)?.is_burn_ad() {
@@ -161,9 +169,9 @@ fn cached(record: &BackboneRecord) -> Result<WeightsFile> {
         folder.display()
     ))
     .help(format!(
-        "name the file with --weights FILE, get published ones with `burn-ad weights fetch {}`, or \
-         train with --with-backbone",
-        record.arch
+        "name the file with --weights FILE, get published ones with {}, or train with \
+         --with-backbone",
+        fetch_commands(record.arch)
     )))
 }
 

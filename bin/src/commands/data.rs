@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::layout_parser;
 use crate::output::print;
-use crate::progress::{Progress, stop_if_interrupted};
+use crate::progress::Progress;
 
 /// Look through a dataset, or draw one
 #[derive(Debug, Args)]
@@ -131,10 +131,9 @@ impl CheckArgs {
             layout.parse()?,
             &self.dataset.options(),
             &mut |done, total| {
-                progress.count("checking", done, total);
+                progress.count_or_exit("checking", done, total);
             },
         )?;
-        stop_if_interrupted()?;
         progress.finish();
         if self.json {
             let json = serde_json::to_string_pretty(&report)

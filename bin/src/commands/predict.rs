@@ -24,6 +24,11 @@ use crate::output::{Names, OutputFolder, print};
 use crate::progress::Progress;
 use crate::weights::load_model;
 
+/// Folder of the pictures.
+const OVERLAYS: &str = "overlays";
+/// Folder of the raw maps.
+const MAPS: &str = "maps";
+
 const FOLDER: OutputFolder<'static> = OutputFolder {
     command: "predict",
     contents: &[
@@ -31,8 +36,8 @@ const FOLDER: OutputFolder<'static> = OutputFolder {
         "predictions.csv.partial",
         "predictions.jsonl",
         "predictions.jsonl.partial",
-        "overlays",
-        "maps",
+        OVERLAYS,
+        MAPS,
     ],
 };
 
@@ -91,7 +96,8 @@ enum RawMaps {
 impl PredictArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
         let header = ModelHeader::read(&self.model.model)?;
-        let inputs = find(&self.inputs)?;
+        let results = [OVERLAYS, MAPS].map(|name| self.output.join(name));
+        let inputs = find(&self.inputs, &results)?;
         let backend = self.machine.prepare()?;
         FOLDER.prepare(&self.output, self.overwrite)?;
         let mut progress = Progress::new(quiet);
@@ -283,7 +289,7 @@ impl Results<'_> {
         if !self.args.no_overlays {
             let path = self
                 .names
-                .unique(&Path::new("overlays").join(relative), "png");
+                .unique(&Path::new(OVERLAYS).join(relative), "png");
             overlay_file(&out.join(path), sample, scored, &self.style)?;
         }
         let Some(form) = self.args.raw_maps else {
@@ -292,7 +298,7 @@ impl Results<'_> {
         let extension = if form == RawMaps::Npy { "npy" } else { "png" };
         let path = out.join(
             self.names
-                .unique(&Path::new("maps").join(relative), extension),
+                .unique(&Path::new(MAPS).join(relative), extension),
         );
         let size = scored.placement.original;
         let map = scored.placement.restore(&scored.map, scored.placement.size);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::report::table::{Align, Table};
 use burn_ad::{Error, Result};
-use burn_ad_weights::{Info, cache, catalogue, fetch_and_import, import, info};
+use burn_ad_weights::catalogue::{self, Source};
+use burn_ad_weights::{Info, cache, fetch_and_import, import, info};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
@@ -99,7 +100,7 @@ impl ListArgs {
             ("backbone", Align::Left),
             ("licence", Align::Left),
             ("cached", Align::Left),
-            ("source", Align::Left),
+            ("from", Align::Left),
         ]);
         for entry in catalogue::entries() {
             let cached = if folder.join(entry.file).is_file() {
@@ -112,10 +113,18 @@ impl ListArgs {
                 entry.arch.to_string(),
                 entry.licence.to_owned(),
                 cached.to_owned(),
-                entry.source.to_string(),
+                origin(&entry.source),
             ]);
         }
         print(&format!("{}\ncache: {}\n", table.text(), folder.display()))
+    }
+}
+
+/// The server, or the package index; `--json` has the whole address.
+fn origin(source: &Source) -> String {
+    match source {
+        Source::Url { base, .. } => base.split('/').nth(2).unwrap_or(base).to_owned(),
+        Source::Pypi { .. } => "PyPI (through pip)".to_owned(),
     }
 }
 

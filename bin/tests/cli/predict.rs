@@ -216,3 +216,20 @@ fn a_folder_without_images_and_a_foreign_output_are_errors() {
     run(dir.path(), args).ends_with(DONE);
     assert!(dir.path().join("plate/train/good/000.png").is_file());
 }
+
+#[test]
+fn results_in_the_folder_of_the_images_are_not_scored_the_next_time() {
+    let dir = copy();
+    let args = [
+        "predict",
+        "model",
+        "plate/test/good",
+        "-o",
+        "plate/test/good/out",
+    ];
+    for _ in 0..2 {
+        run(dir.path(), args).ends_with(DONE);
+        let rows = predictions(&dir.path().join("plate/test/good/out/predictions.csv"));
+        assert_eq!(rows.len(), 3);
+    }
+}
