@@ -55,6 +55,8 @@ enum Style {
 pub(crate) struct Progress {
     style: Style,
     phase: Option<Phase>,
+    /// When the last phase ended. The first report of a phase comes after its first piece of work.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,11 @@ impl Progress {
             (false, true) => Style::Bar,
             (false, false) => Style::Lines,
         };
-        Self { style, phase: None }
+        Self {
+            style,
+            phase: None,
+            since: Instant::now(),
+        }
     }
 
     /// A line that stays, above the bar.
@@ -130,6 +136,7 @@ impl Progress {
         let Some(phase) = self.phase.take() else {
             return;
         };
+        self.since = Instant::now();
         if let Some(bar) = phase.bar {
             bar.finish_and_clear();
         }
@@ -156,16 +163,15 @@ impl Progress {
             );
             bar.set_style(bar_style(step));
             bar.set_prefix(step.phase.to_owned());
-            bar.reset_eta();
-            bar
+            bar.with_elapsed(self.since.elapsed())
         });
         Phase {
             name: step.phase.to_owned(),
             unit: step.unit.to_owned(),
             first: if step.unit == "bytes" { step.done } else { 0 },
             done: step.done,
-            started: Instant::now(),
-            line: Instant::now(),
+            started: self.since,
+            line: self.since,
             bar,
         }
     }
@@ -236,20 +242,37 @@ fn bar_style(step: &Step<'_>) -> ProgressStyle {
             .to_owned(),
         (unit, 0) => format!("{{prefix}} {{spinner}} {{pos}} {unit} {{rate}} {{msg}}"),
         (unit, _) => format!(
-            "{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {unit} {{rate}} {{eta}} left {{msg}}"
+            "{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {unit} {{rate}} {{left}} left {{msg}}"
         ),
     };
     ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+        // A bar that cannot be drawn is no reason to stop.
         .with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
-            // A bar that cannot be drawn is no reason to stop.
-            let _ = write!(text, "{:.1}/s", state.per_sec());
+            let _ = write!(
+                text,
+                "{:.1}/s",
+                rate(state.pos(), state.elapsed().as_secs_f64())
+            );
+        })
+        .with_key("left", |state: &ProgressState, text: &mut dyn Write| {
+            let to_do = state.len().unwrap_or(0).saturating_sub(state.pos());
+            let rate = rate(state.pos(), state.elapsed().as_secs_f64());
+            let _ = match rate > 0.0 {
+                true => text.write_str(&duration(to_do as f64 / rate)),
+                false => text.write_str("?"),
+            };
         })
         .progress_chars("=> ")
 }
 
+/// Mean over the whole phase: batches of unlike speed do not make it jump.
+fn rate(done: u64, seconds: f64) -> f64 {
+    done as f64 / seconds.max(1e-9)
+}
+
 fn plain_line(step: &Step<'_>, done_here: u64, seconds: f64) -> String {
-    let rate = done_here as f64 / seconds.max(1e-9);
+    let rate = rate(done_here, seconds);
     let mut line = match (step.unit, step.total) {
         ("bytes", 0) => format!("{}: {}", step.phase, mebibytes(step.done)),
         ("bytes", total) => {
