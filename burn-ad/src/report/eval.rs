@@ -430,8 +430,8 @@ pub(super) mod tests {
                 false_negative: 2
             }
         );
-        assert_eq!(counts.detection_rate(), Some(2.0 / 3.0));
-        assert_eq!(counts.false_alarm_rate(), Some(1.0 / 3.0));
+        assert_eq!(counts.detection_rate(), Some(1.0 / 3.0));
+        assert_eq!(counts.false_alarm_rate(), Some(0.0));
         assert_eq!(Decisions::default().detection_rate(), None);
     }
 

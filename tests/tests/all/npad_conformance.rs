@@ -128,10 +128,20 @@ fn planted_defects_score_above_normals_and_models_survive_saving() {
     for preset in MethodConfig::PRESETS {
         let model = train_on(&small(preset), &data.train, &loader(Fit::Squash)).unwrap();
         let before = scores(&model, &data.test, 8);
-        let labels: Vec<bool> = data.test.iter().map(|s| s.label.is_anomalous()).collect();
-        let values: Vec<f32> = before.iter().map(|image| image.score).collect();
+        let good: Vec<Sample> = data
+            .test
+            .iter()
+            .filter(|s| !s.label.is_anomalous())
+            .cloned()
+            .collect();
+        let all = [good.clone(), planted(&good)].concat();
+        let values: Vec<f32> = scores(&model, &all, 8)
+            .iter()
+            .map(|image| image.score)
+            .collect();
+        let labels: Vec<bool> = (0..all.len()).map(|index| index >= good.len()).collect();
         let quality = auroc(&values, &labels).unwrap().unwrap();
-        assert!(quality > 0.75, "{preset}: image AUROC {quality}");
+        assert!(quality > 0.95, "{preset}: image AUROC {quality}");
 
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ein Modell mit Ümläuten");
@@ -193,6 +203,21 @@ fn a_score_ignores_its_batch_mates() {
     }
 }
 
+/// The same products with a red patch of 14 pixels.
+fn planted(samples: &[Sample]) -> Vec<Sample> {
+    let mut samples = samples.to_vec();
+    for sample in &mut samples {
+        if let ImageSource::Memory { image, .. } = &mut sample.image {
+            let mut spoilt = (**image).clone();
+            for (x, y) in (20..34).flat_map(|x| (24..38).map(move |y| (x, y))) {
+                spoilt.put_pixel(x, y, image::Rgb([230, 20, 30]));
+            }
+            *image = std::sync::Arc::new(spoilt);
+        }
+    }
+    samples
+}
+
 /// Every second image cut to half its height, so that letterboxes differ.
 fn oblong(samples: &[Sample]) -> Vec<Sample> {
     let cut = |(index, sample): (usize, &Sample)| {
@@ -224,10 +249,9 @@ fn letterbox_padding_neither_scores_nor_bleeds() {
             .filter(|(_, s)| **s)
             .map(|(v, _)| *v);
         let largest = inside.fold(f32::NEG_INFINITY, f32::max);
-        assert!(
-            scored.score <= largest * 1.02,
-            "{} > {largest}",
-            scored.score
+        assert_eq!(
+            scored.score, largest,
+            "the score is the largest value inside the picture"
         );
     }
 }
@@ -250,7 +274,8 @@ fn the_other_backends_agree_with_flex() {
     #[cfg(feature = "wgpu")]
     {
         let wgpu = Model::<burn_wgpu::Wgpu>::load(&path, &Default::default(), no_weights).unwrap();
-        assert_same(&expected, &scores(&wgpu, test, 2), 1e-3);
+        // One image: software Vulkan spends its time on tuning kernels.
+        assert_same(&expected[..1], &scores(&wgpu, &test[..1], 1), 1e-3);
     }
     #[cfg(feature = "cuda")]
     {

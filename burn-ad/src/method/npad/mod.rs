@@ -193,11 +193,19 @@ impl<B: Backend> Npad<B> {
                 });
                 from_host(scores.collect())
             }
-            _ => maps
-                .clone()
-                .reshape([batch, height * width])
-                .max_dim(1)
-                .squeeze_dim(1),
+            _ => Tensor::cat(
+                (0..batch)
+                    .map(|image| {
+                        let region = &valid[image];
+                        maps.clone()
+                            .narrow(0, image, 1)
+                            .narrow(1, region.top, region.height)
+                            .narrow(2, region.left, region.width)
+                            .max()
+                    })
+                    .collect(),
+                0,
+            ),
         }
     }
 }
