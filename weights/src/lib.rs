@@ -1,6 +1,6 @@
 //! Checkpoint import for burn-ad: from files of PyTorch and safetensors to frozen backbones.
 //!
-//! [`Checkpoint`] reads a file (nothing in it is ever executed), [`import`] checks it strictly
+//! [`Checkpoint`] reads a file (nothing in it is ever executed), [`import()`] checks it strictly
 //! against an architecture and folds its BatchNorms, [`catalogue`] knows published weights and
 //! [`fetch`] gets them:
 //!

@@ -5,7 +5,7 @@
 //! - Alpha is dropped, as Pillow's `convert("RGB")` does: nothing is composited.
 //! - An EXIF orientation is *not* applied, as in the published code and in Pillow: masks are
 //!   drawn on the stored pixels, and a camera on a line does not turn.
-//!   [`check`](crate::data::check) reports files that carry one.
+//!   [`check`](crate::data::check()) reports files that carry one.
 //! - The content decides about the format, not the extension.
 
 use std::io::{BufReader, Cursor};
