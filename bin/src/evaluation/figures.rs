@@ -178,16 +178,8 @@ impl Figures<'_> {
     }
 
     fn decisions(&self, labels: &[bool]) -> Decisions {
-        let mut counts = Decisions::default();
-        for (image, &anomalous) in self.scored.iter().zip(labels) {
-            *match (image.anomalous, anomalous) {
-                (true, true) => &mut counts.true_positive,
-                (true, false) => &mut counts.false_positive,
-                (false, false) => &mut counts.true_negative,
-                (false, true) => &mut counts.false_negative,
-            } += 1;
-        }
-        counts
+        let reported = self.scored.iter().map(|image| image.anomalous);
+        Decisions::of(reported.zip(labels.iter().copied()))
     }
 
     /// Normal kinds first, then each kind of defect.

@@ -16,6 +16,16 @@ pub struct Region {
 }
 
 impl Region {
+    /// The values of a map of `width` columns that lie inside, row by row.
+    pub fn values(&self, map: &[f32], width: usize) -> Vec<f32> {
+        map.chunks_exact(width)
+            .skip(self.top)
+            .take(self.height)
+            .flat_map(|row| &row[self.left..self.left + self.width])
+            .copied()
+            .collect()
+    }
+
     /// Whether a pixel lies inside.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         (self.top..self.top + self.height).contains(&row)

@@ -88,14 +88,6 @@ impl Calibration {
         })
     }
 
-    /// The same with a threshold chosen elsewhere (test-set protocols).
-    #[must_use]
-    pub fn with_threshold(mut self, threshold: f32, source: CalibrationSource) -> Self {
-        self.threshold = threshold;
-        self.source = source;
-        self
-    }
-
     /// The smallest false-positive rate that this many images can promise.
     pub fn guaranteed_fpr(&self) -> f64 {
         self.target_fpr.max(1.0 / (self.images as f64 + 1.0))

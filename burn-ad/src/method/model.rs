@@ -11,7 +11,7 @@ use super::config::{AnyDetector, MethodConfig};
 use super::tensors::{TensorSet, to_vec};
 use super::{Detector, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig, Unit, WeightsFile, digest};
-use crate::data::{Batch, Loader, Preprocess, Region, Sample, for_each_batch};
+use crate::data::{Batch, Loader, Preprocess, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::{Run, Step, hold_out};
@@ -441,7 +441,7 @@ fn calibrate<AB: AutodiffBackend>(
             scores.extend(to_vec(prediction.image_scores));
             let maps = to_vec(prediction.anomaly_maps);
             for (item, map) in items.iter().zip(maps.chunks_exact(size * size)) {
-                let mut pixels = inside(map, size, &item.placement.valid);
+                let mut pixels = item.placement.valid.values(map, size);
                 pixels.sort_unstable_by(f32::total_cmp);
                 maxima.push(pixels[pixels.len() - 1]);
                 medians.push(pixels[pixels.len() / 2]);
@@ -465,14 +465,4 @@ fn calibrate<AB: AutodiffBackend>(
     medians.sort_unstable_by(f32::total_cmp);
     let median = medians.get(medians.len() / 2).copied().unwrap_or(0.0);
     Calibration::fit(&scores, &maxima, median, target_fpr, source)
-}
-
-/// The values of a `size` x `size` map inside a region.
-fn inside(map: &[f32], size: usize, region: &Region) -> Vec<f32> {
-    map.chunks_exact(size)
-        .skip(region.top)
-        .take(region.height)
-        .flat_map(|row| &row[region.left..region.left + region.width])
-        .copied()
-        .collect()
 }

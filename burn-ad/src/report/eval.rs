@@ -96,9 +96,15 @@ impl Decisions {
     /// When there are more or fewer labels than scores.
     pub fn count(scores: &[f32], labels: &[bool], threshold: f32) -> Self {
         assert_eq!(scores.len(), labels.len(), "one label per score");
+        let reported = scores.iter().map(|score| *score > threshold);
+        Self::of(reported.zip(labels.iter().copied()))
+    }
+
+    /// Counts decisions already made: whether an image was reported, and whether it is anomalous.
+    pub fn of(images: impl IntoIterator<Item = (bool, bool)>) -> Self {
         let mut counts = Self::default();
-        for (score, anomalous) in scores.iter().zip(labels) {
-            *match (*score > threshold, *anomalous) {
+        for (reported, anomalous) in images {
+            *match (reported, anomalous) {
                 (true, true) => &mut counts.true_positive,
                 (true, false) => &mut counts.false_positive,
                 (false, false) => &mut counts.true_negative,

@@ -14,9 +14,9 @@ use crate::files::write_atomically;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
-    /// The score lies below the threshold.
+    /// The score is not above the threshold.
     Normal,
-    /// The score reaches the threshold.
+    /// The score is above the threshold.
     Anomalous,
 }
 

@@ -238,13 +238,7 @@ impl<B: Backend> Bank<B> {
 
 /// Mean over the largest `share` of the pixels inside `region`, at least one.
 fn top_mean(map: &[f32], width: usize, region: &Region, share: f64) -> f32 {
-    let mut values: Vec<f32> = map
-        .chunks_exact(width)
-        .skip(region.top)
-        .take(region.height)
-        .flat_map(|row| &row[region.left..region.left + region.width])
-        .copied()
-        .collect();
+    let mut values = region.values(map, width);
     let count = ((values.len() as f64 * share).round() as usize).clamp(1, values.len());
     values.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
     (values[..count].iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64) as f32
