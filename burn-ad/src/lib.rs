@@ -59,10 +59,12 @@ pub mod backbone;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod flow;
 pub mod method;
 pub mod metrics;
 pub mod ops;
 pub mod report;
+pub mod tensors;
 pub mod train;
 
 pub use error::{Error, Result};

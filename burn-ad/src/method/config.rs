@@ -5,11 +5,11 @@ use std::fmt;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use super::npad::{Npad, NpadConfig};
-use super::tensors::TensorSet;
 use super::{Detector, Fit, Prediction, TrainingData};
 use crate::backbone::Backbone;
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::tensors::TensorSet;
 use crate::train::Run;
 
 /// The configuration of any method.

@@ -5,7 +5,6 @@ mod config;
 mod model;
 pub mod npad;
 mod score;
-pub mod tensors;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -18,8 +17,8 @@ pub use score::{ScoredImage, score_samples};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Loader, Sample};
 use crate::error::Result;
+use crate::tensors::TensorSet;
 use crate::train::Run;
-use tensors::TensorSet;
 
 /// What a detector says about a batch. Higher means more anomalous.
 #[derive(Clone, Debug)]

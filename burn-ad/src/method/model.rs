@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, CalibrationSource};
 use super::config::{AnyDetector, MethodConfig};
-use super::tensors::{TensorSet, to_vec};
 use super::{Detector, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig, Unit, WeightsFile, digest};
 use crate::data::{Batch, Loader, Preprocess, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::tensors::{TensorSet, to_vec};
 use crate::train::{Run, Step, hold_out};
 
 /// The format this version writes; it reads this one and none newer.

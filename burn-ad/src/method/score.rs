@@ -5,9 +5,9 @@ use std::time::Instant;
 use burn::tensor::backend::Backend;
 
 use super::model::Model;
-use super::tensors::to_vec;
 use crate::data::{Loader, Placement, Sample, for_each_batch};
 use crate::error::{Error, Result};
+use crate::tensors::to_vec;
 use crate::train::{Run, Step};
 
 /// What a model says about one image.

@@ -169,7 +169,7 @@ fn k_means<B: Backend>(
     for iteration in 0..iterations {
         let bank = centroids.to_tensor::<B>(device);
         let (distance, index) = ops::nearest(points.clone(), &bank);
-        let distance = crate::method::tensors::to_vec(distance);
+        let distance = crate::tensors::to_vec(distance);
         let index: Vec<i32> = index
             .into_data()
             .convert::<i32>()

@@ -2,15 +2,14 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{LevelScaling, NpadConfig, Reduction};
 use crate::backbone::Backbone;
 use crate::data::Region;
 use crate::error::{Error, Result};
-use crate::method::tensors::{HostTensor, TensorSet};
 use crate::ops;
+use crate::tensors::{HostTensor, TensorSet};
 
 /// Turns images into rows of features.
 #[derive(Clone, Debug)]
@@ -51,7 +50,11 @@ impl<B: Backend> Embedder<B> {
                 Some((matrix, width))
             }
             Reduction::Projection(width) if width < channels => {
-                Some((orthonormal_columns(channels, width, rng), width))
+                let matrix = ops::random_orthonormal(channels, width, rng);
+                Some((
+                    matrix.into_iter().map(|value| value as f32).collect(),
+                    width,
+                ))
             }
             _ => None,
         };
@@ -166,61 +169,5 @@ impl<B: Backend> Embedder<B> {
                     && inside(column, columns, region.left, region.width)
             })
             .collect()
-    }
-}
-
-/// `width` random orthonormal columns of length `channels`, row-major `[channels, width]`:
-/// Gaussian draws, modified Gram-Schmidt in f64.
-fn orthonormal_columns(channels: usize, width: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let mut columns: Vec<Vec<f64>> = Vec::with_capacity(width);
-    while columns.len() < width {
-        let mut column: Vec<f64> = (0..channels).map(|_| standard_normal(rng)).collect();
-        for _ in 0..2 {
-            for other in &columns {
-                let dot: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
-                column
-                    .iter_mut()
-                    .zip(other)
-                    .for_each(|(a, b)| *a -= dot * b);
-            }
-        }
-        let norm = column.iter().map(|a| a * a).sum::<f64>().sqrt();
-        if norm > 1e-6 {
-            column.iter_mut().for_each(|a| *a /= norm);
-            columns.push(column);
-        }
-    }
-    let mut matrix = vec![0.0; channels * width];
-    for (index, column) in columns.iter().enumerate() {
-        for (row, &value) in column.iter().enumerate() {
-            matrix[row * width + index] = value as f32;
-        }
-    }
-    matrix
-}
-
-/// Box-Muller.
-fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::train::stream_rng;
-
-    #[test]
-    fn projection_columns_are_orthonormal() {
-        let (channels, width) = (12, 5);
-        let matrix = orthonormal_columns(channels, width, &mut stream_rng(3, "projection"));
-        for a in 0..width {
-            for b in 0..width {
-                let dot: f32 = (0..channels)
-                    .map(|r| matrix[r * width + a] * matrix[r * width + b])
-                    .sum();
-                assert!((dot - f32::from(u8::from(a == b))).abs() < 1e-6);
-            }
-        }
     }
 }

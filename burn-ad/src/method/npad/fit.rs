@@ -14,7 +14,7 @@ use crate::backbone::Backbone;
 use crate::data::{Batch, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
-use crate::method::tensors::to_vec;
+use crate::tensors::to_vec;
 use crate::train::{Run, Step};
 
 pub(super) fn fit<AB: AutodiffBackend>(

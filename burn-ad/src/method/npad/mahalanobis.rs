@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::gaussian::{Whitening, pack, unpack};
 use crate::error::Result;
-use crate::method::tensors::{HostTensor, TensorSet, to_vec};
+use crate::tensors::{HostTensor, TensorSet, to_vec};
 
 /// The Gaussian of each grid position, in the form that scoring needs.
 #[derive(Clone, Debug)]

@@ -31,12 +31,12 @@ pub use config::{
 
 use self::embed::Embedder;
 use self::mahalanobis::Gaussians;
-use super::tensors::{HostTensor, TensorSet, to_vec};
 use super::{Detector, Fit, Prediction, TrainingData};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Region};
 use crate::error::Result;
 use crate::ops;
+use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::Run;
 
 /// A fitted N-pad, PaDiM or PatchCore.

@@ -14,8 +14,8 @@ use super::Bank;
 use super::bank::{Vectors, greedy_k_centre};
 use super::mahalanobis::Gaussians;
 use super::statistics::MomentStream;
-use crate::method::tensors::to_vec;
 use crate::ops;
+use crate::tensors::to_vec;
 
 const TOLERANCE: f64 = 1e-4;
 

@@ -4,7 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::gaussian::Moments;
-use crate::method::tensors::to_vec;
+use crate::tensors::to_vec;
 
 /// Collects features image by image and keeps sums only: memory does not grow with the images.
 pub(super) struct MomentStream<B: Backend> {

@@ -60,6 +60,13 @@ impl TensorSet {
         self.tensors.insert(name.into(), tensor);
     }
 
+    /// All tensors with their names.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut HostTensor)> {
+        self.tensors
+            .iter_mut()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// Takes a tensor out and checks its shape; `None` in `shape` fits any size.
     ///
     /// # Errors
