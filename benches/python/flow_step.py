@@ -16,6 +16,9 @@ a sub-epoch), so start-up is not timed. PATH is called as this script calls itse
     PATH --sub-epoch --images 32         {"images": 32, "steps": 42, "seconds": S}, S the wall time of the whole pass
 Rounds alternate (FrEIA, ours, ours, FrEIA, ..); the table has medians over the rounds of each round's median.
 
+Run it while nothing else runs: beside a compiler on the same two cores, torch with 2 threads was seen to take 2.7 s for a step
+that it does in 0.16 s with 1 thread, because its threads wait for each other. The load is printed and kept.
+
 Made with: Python 3.11, torch 2.15, FrEIA 0.2. Threads are set for torch and, through RAYON_NUM_THREADS, for PATH.
 """
 
