@@ -55,6 +55,7 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod augment;
 pub mod backbone;
 pub mod data;
 pub mod error;

@@ -1,13 +1,10 @@
-//! Pictures to look at: what pseudo-anomalies look like.
+//! Pictures that show what pseudo-anomalies look like.
 
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Rgb, RgbImage};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 
+use super::PseudoAnomaly;
 use super::known::Known;
-use super::{AugmentConfig, Foreground, PseudoAnomaly, pseudo_anomaly};
-use crate::error::{Error, Result};
 
 /// Side of a cell and width of the gutters, in pixels.
 const CELL: u32 = 192;
@@ -31,68 +28,36 @@ pub struct Row<'a> {
 ///
 /// Pictures keep their proportions; marked pixels of the first two are outlined.
 pub fn contact_sheet(rows: &[Row<'_>]) -> RgbImage {
-    let step = CELL + GUTTER;
-    let height = GUTTER + rows.len() as u32 * step;
-    let mut sheet = RgbImage::from_pixel(GUTTER + 5 * step, height, PAPER);
-    for (y, row) in (0u32..).zip(rows) {
-        let mask = |x, y| Rgb([row.made.mask.get_pixel(x, y)[0]; 3]);
-        let (width, height) = row.made.mask.dimensions();
-        let cells = [
-            outlined(row.source),
-            outlined(&row.made.source),
-            fitted(row.normal),
-            fitted(&row.made.image),
-            fitted(&RgbImage::from_fn(width, height, mask)),
-        ];
-        for (x, cell) in (0u32..).zip(&cells) {
-            let left = GUTTER + x * step + (CELL - cell.width()) / 2;
-            let top = GUTTER + y * step + (CELL - cell.height()) / 2;
-            imageops::replace(&mut sheet, cell, left.into(), top.into());
-        }
+    let mut sheet = blank(rows.len());
+    for (place, row) in rows.iter().enumerate() {
+        draw_row(&mut sheet, place, row);
     }
     sheet
 }
 
-/// Makes `rows` pseudo-anomalies and puts them on a [`contact_sheet`].
-///
-/// Row `i` takes the normal image and the source of number `i`, starting again after the last. It
-/// depends on the seed and its number, not on how many rows there are.
-///
-/// # Errors
-/// When there is no normal image or no source, or as [`pseudo_anomaly`].
-pub fn preview(
-    config: &AugmentConfig,
-    foreground: Foreground,
-    normals: &[RgbImage],
-    sources: &[Known],
-    rows: usize,
-    seed: u64,
-) -> Result<RgbImage> {
-    if normals.is_empty() || sources.is_empty() {
-        return Err(Error::data(
-            "pseudo-anomalies need normal images, and images to take them from",
-        ));
+/// From one cell to the next.
+const STEP: u32 = CELL + GUTTER;
+
+/// A sheet with room for some rows.
+pub(super) fn blank(rows: usize) -> RgbImage {
+    RgbImage::from_pixel(GUTTER + 5 * STEP, GUTTER + rows as u32 * STEP, PAPER)
+}
+
+pub(super) fn draw_row(sheet: &mut RgbImage, place: usize, row: &Row<'_>) {
+    let (width, height) = row.made.mask.dimensions();
+    let mask = |x, y| Rgb([row.made.mask.get_pixel(x, y)[0]; 3]);
+    let cells = [
+        outlined(row.source),
+        outlined(&row.made.source),
+        fitted(row.normal),
+        fitted(&row.made.image),
+        fitted(&RgbImage::from_fn(width, height, mask)),
+    ];
+    for (column, cell) in (0u32..).zip(&cells) {
+        let left = GUTTER + column * STEP + (CELL - cell.width()) / 2;
+        let top = GUTTER + place as u32 * STEP + (CELL - cell.height()) / 2;
+        imageops::replace(sheet, cell, left.into(), top.into());
     }
-    let made = (0..rows)
-        .map(|row| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(row as u64);
-            let normal = &normals[row % normals.len()];
-            let source = &sources[row % sources.len()];
-            let product = foreground.mask(normal);
-            let made = pseudo_anomaly(config, normal, product.as_ref(), source, &mut rng)?;
-            Ok((source, normal, made))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let rows: Vec<Row<'_>> = made
-        .iter()
-        .map(|&(source, normal, ref made)| Row {
-            source,
-            normal,
-            made,
-        })
-        .collect();
-    Ok(contact_sheet(&rows))
 }
 
 /// Resized so that it just fits a cell.
@@ -135,48 +100,35 @@ mod tests {
     use super::*;
     use image::Luma;
 
-    fn inputs() -> (Vec<RgbImage>, Vec<Known>) {
-        let normals = vec![
-            RgbImage::from_pixel(40, 20, Rgb([10, 20, 30])),
-            RgbImage::from_pixel(20, 20, Rgb([90, 20, 30])),
-        ];
-        let mask = GrayImage::from_fn(20, 30, |x, y| {
-            Luma([u8::from((5..9).contains(&x) && y > 20)])
-        });
-        let source = Known::new(RgbImage::from_pixel(20, 30, Rgb([200, 0, 0])), mask).unwrap();
-        (normals, vec![source])
-    }
-
-    #[test]
-    fn a_row_does_not_depend_on_how_many_there_are() {
-        let (normals, sources) = inputs();
-        for name in AugmentConfig::PRESETS {
-            let config = AugmentConfig::preset(name).unwrap();
-            let sheet =
-                |rows| preview(&config, Foreground::Whole, &normals, &sources, rows, 4).unwrap();
-            let (two, three) = (sheet(2), sheet(3));
-            assert_eq!(two.dimensions(), (4 + 5 * 196, 4 + 2 * 196));
-            assert!(three.as_raw().starts_with(two.as_raw()), "{name}");
-            let other = preview(&config, Foreground::Whole, &normals, &sources, 3, 5).unwrap();
-            assert_eq!(other != three, name == "rpag" || name.starts_with("perlin"));
-        }
-    }
-
     #[test]
     fn cells_keep_proportions_and_marks_are_outlined() {
         assert_eq!(fitted_size((400, 100)), [192, 48]);
         assert_eq!(fitted_size((1, 100_000)), [1, 192]);
-        let (normals, sources) = inputs();
-        let sheet = preview(
-            &AugmentConfig::None,
-            Foreground::Otsu,
-            &normals,
-            &sources,
-            1,
-            0,
-        )
-        .unwrap();
-        assert!(sheet.pixels().any(|pixel| *pixel == OUTLINE));
-        assert!(preview(&AugmentConfig::None, Foreground::Whole, &[], &sources, 1, 0).is_err());
+        let mask = GrayImage::from_fn(20, 30, |x, y| {
+            Luma([u8::from((5..9).contains(&x) && y > 20)])
+        });
+        let known =
+            Known::new(RgbImage::from_pixel(20, 30, Rgb([200, 0, 0])), mask.clone()).unwrap();
+        let normal = RgbImage::from_pixel(20, 30, Rgb([0, 0, 200]));
+        let made = PseudoAnomaly {
+            image: normal.clone(),
+            mask,
+            source: known.clone(),
+            foreground_shares: Vec::new(),
+            moved: false,
+        };
+        let row = Row {
+            source: &known,
+            normal: &normal,
+            made: &made,
+        };
+        let sheet = contact_sheet(&[row, row]);
+        assert_eq!(sheet.dimensions(), (4 + 5 * 196, 4 + 2 * 196));
+        let count = |colour| sheet.pixels().filter(|pixel| **pixel == colour).count();
+        // Around 4 x 9 of 20 x 30 pixels at 6.4 times the size; the lower side is the image's edge.
+        let outline = count(OUTLINE) as f64 / 4.0;
+        assert!((outline - 6.4 * 22.0).abs() < 6.0, "{outline}");
+        assert!(count(Rgb([0, 0, 200])) > 4 * 120 * 190);
+        assert_eq!(contact_sheet(&[]).height(), GUTTER);
     }
 }

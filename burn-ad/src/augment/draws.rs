@@ -44,6 +44,13 @@ impl Draws<'_> {
         choices[choices.len() - 1].1
     }
 
+    /// Every order equally likely.
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+
     /// Nearly Gaussian with mean 0 and variance 1: the sum of four uniform numbers out of one
     /// 64-bit draw.
     pub(super) fn gaussian(&mut self) -> f64 {
@@ -74,19 +81,30 @@ mod tests {
 
     #[test]
     fn distributions_have_the_moments_they_claim() {
-        let claims: [(&str, (f64, f64), (f64, f64)); 4] = [
-            ("gaussian", moments(|d| d.gaussian()), (0.0, 1.0)),
-            ("exponential", moments(|d| d.exponential()), (1.0, 1.0)),
-            ("uniform", moments(|d| d.uniform(2.0, 5.0)), (3.5, 0.75)),
-            ("below", moments(|d| d.below(5) as f64), (2.0, 2.0)),
-        ];
-        for (name, (mean, variance), (true_mean, true_variance)) in claims {
-            assert!((mean - true_mean).abs() < 0.03, "{name}: {mean}");
-            assert!(
-                (variance - true_variance).abs() < 0.06,
-                "{name}: {variance}"
-            );
+        let check = |name, (mean, variance): (f64, f64), claim: [f64; 2]| {
+            assert!((mean - claim[0]).abs() < 0.03, "{name}: {mean}");
+            assert!((variance - claim[1]).abs() < 0.06, "{name}: {variance}");
+        };
+        check("gaussian", moments(|d| d.gaussian()), [0.0, 1.0]);
+        check("exponential", moments(|d| d.exponential()), [1.0, 1.0]);
+        check("uniform", moments(|d| d.uniform(2.0, 5.0)), [3.5, 0.75]);
+        check("below", moments(|d| d.below(5) as f64), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn every_order_is_equally_likely() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..6000 {
+            let mut items = [0, 1, 2];
+            Draws(&mut rng).shuffle(&mut items);
+            *counts.entry(items).or_insert(0) += 1;
         }
+        assert_eq!(counts.len(), 6);
+        assert!(
+            counts.values().all(|count| (880..1120).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]

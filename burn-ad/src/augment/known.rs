@@ -4,6 +4,8 @@ use image::imageops::FilterType;
 use image::{GrayImage, RgbImage, imageops};
 
 use super::mask;
+use crate::data::image::{decode, decode_mask};
+use crate::data::sample::{ImageSource, MaskSource, Sample};
 use crate::error::{Error, Result};
 
 /// An image and the mask of its anomalous pixels, of equal size and not empty.
@@ -40,6 +42,28 @@ impl Known {
     pub fn unmarked(image: RgbImage) -> Result<Self> {
         let mask = GrayImage::new(image.width(), image.height());
         Self::new(image, mask)
+    }
+
+    /// Reads a sample with its mask; nothing is marked in a normal one.
+    ///
+    /// # Errors
+    /// When a file cannot be read, an anomalous sample has no mask, or as [`new`](Self::new).
+    pub fn load(sample: &Sample) -> Result<Self> {
+        let image = match &sample.image {
+            ImageSource::File(path) => decode(path)?,
+            ImageSource::Memory { image, .. } => image.as_ref().clone(),
+        };
+        let mask = match &sample.mask {
+            Some(MaskSource::File(path)) => decode_mask(path)?,
+            Some(MaskSource::Memory(mask)) => mask.as_ref().clone(),
+            None if sample.label.is_anomalous() => {
+                return Err(Error::data("nobody drew the mask of this anomaly")
+                    .path(&*sample.image.name())
+                    .help("draw one, or leave this image out of the known anomalies"));
+            }
+            None => GrayImage::new(image.width(), image.height()),
+        };
+        Self::new(image, mask).map_err(|error| error.path(&*sample.image.name()))
     }
 
     /// The pixels.
@@ -110,8 +134,34 @@ pub(super) fn check_size(image: &RgbImage) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::data::sample::Label;
     use image::Luma;
+
+    #[test]
+    fn a_sample_is_read_with_its_mask_and_an_anomaly_needs_one() {
+        let mut sample = Sample {
+            image: ImageSource::Memory {
+                name: "part 7".into(),
+                image: Arc::new(RgbImage::new(4, 3)),
+            },
+            label: Label::Anomalous,
+            kind: "dent".into(),
+            mask: Some(MaskSource::Memory(Arc::new(GrayImage::from_pixel(
+                4,
+                3,
+                Luma([1]),
+            )))),
+        };
+        assert!(Known::load(&sample).expect("complete").is_marked());
+        sample.mask = None;
+        let error = Known::load(&sample).expect_err("no mask").to_string();
+        assert!(error.starts_with("part 7: "), "{error}");
+        sample.label = Label::Normal;
+        assert!(!Known::load(&sample).expect("normal").is_marked());
+    }
 
     #[test]
     fn any_value_but_zero_marks_a_pixel() {

@@ -37,6 +37,7 @@ mod known;
 mod mask;
 mod perlin;
 mod poisson;
+mod preview;
 pub mod rand_augment;
 mod rpag;
 
@@ -44,11 +45,12 @@ use image::{GrayImage, RgbImage};
 use rand_chacha::ChaCha8Rng;
 
 pub use config::AugmentConfig;
-pub use contact_sheet::{Row, contact_sheet, preview};
+pub use contact_sheet::{Row, contact_sheet};
 pub use foreground::Foreground;
 pub use known::Known;
 pub use perlin::Perlin;
 pub use poisson::{Gradients, Poisson};
+pub use preview::preview;
 pub use rpag::Rpag;
 
 use crate::error::Result;
