@@ -8,13 +8,11 @@ use super::rpag::Rpag;
 use crate::error::{Error, Result};
 
 /// How pseudo-anomalies are made (BGAD's table 9 compares these).
+///
+/// As a setting: `"none"` or a choice with its settings, of which those left out are the defaults:
+/// `{ rpag = { attempts = 8 } }`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    tag = "name",
-    content = "settings",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AugmentConfig {
     /// Not at all: known anomalies are used as they are.
     #[default]
@@ -91,23 +89,23 @@ mod tests {
     #[test]
     fn unknown_and_wrong_settings_are_errors_and_missing_ones_defaults() {
         let read = serde_json::from_str::<AugmentConfig>;
-        assert!(read(r#"{"name": "rpag", "settings": {"atempts": 3}}"#).is_err());
-        let partial = read(r#"{"name": "rpag", "settings": {"attempts": 3}}"#).unwrap();
+        assert!(read(r#"{"rpag": {"atempts": 3}}"#).is_err());
+        let partial = read(r#"{"rpag": {"attempts": 3}}"#).unwrap();
         let expected = Rpag {
             attempts: 3,
             ..Rpag::default()
         };
         assert_eq!(partial, AugmentConfig::Rpag(expected));
         for wrong in [
-            r#"{"name": "rpag", "settings": {"attempts": 0}}"#,
-            r#"{"name": "rpag", "settings": {"augmentations": 11}}"#,
-            r#"{"name": "rpag", "settings": {"foreground-share": 1.0}}"#,
-            r#"{"name": "perlin", "settings": {"texture-weight": [0.9, 0.1]}}"#,
-            r#"{"name": "perlin", "settings": {"texture-weight": [0.5, 1.5]}}"#,
-            r#"{"name": "poisson", "settings": {"patches": 0}}"#,
-            r#"{"name": "poisson", "settings": {"scale": [0.0, 1.0]}}"#,
-            r#"{"name": "poisson", "settings": {"half-side": [0.1, 0.7]}}"#,
-            r#"{"name": "poisson", "settings": {"visible": -1.0}}"#,
+            r#"{"rpag": {"attempts": 0}}"#,
+            r#"{"rpag": {"augmentations": 11}}"#,
+            r#"{"rpag": {"foreground_share": 1.0}}"#,
+            r#"{"perlin": {"texture_weight": [0.9, 0.1]}}"#,
+            r#"{"perlin": {"texture_weight": [0.5, 1.5]}}"#,
+            r#"{"poisson": {"patches": 0}}"#,
+            r#"{"poisson": {"scale": [0.0, 1.0]}}"#,
+            r#"{"poisson": {"half_side": [0.1, 0.7]}}"#,
+            r#"{"poisson": {"visible": -1.0}}"#,
         ] {
             assert!(
                 read(wrong).unwrap().validate().unwrap_err().is_usage(),

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// Settings of DRAEM's anomalies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Perlin {
     /// Range of the texture's weight in the blend, within 0 to 1; the normal image has the rest.
     pub texture_weight: [f64; 2],
@@ -51,7 +51,7 @@ impl Perlin {
         let [low, high] = self.texture_weight;
         if !(0.0 <= low && low <= high && high <= 1.0) {
             return Err(Error::usage(format!(
-                "perlin's texture-weight is [{low}, {high}], not a range within 0 to 1"
+                "perlin's texture_weight is [{low}, {high}], not a range within 0 to 1"
             )));
         }
         Ok(())

@@ -23,7 +23,7 @@ pub use solve::Gradients;
 /// Settings of NSA's anomalies; the defaults are those of the published code, which has its own
 /// bounds for some products.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Poisson {
     /// Most patches, at least 1; each one after the first is pasted with probability 1/2.
     pub patches: usize,
@@ -71,7 +71,7 @@ impl Poisson {
                 "poisson's {name} is [{low}, {high}], not a range above 0 up to {most}"
             )))
         };
-        range("half-side", self.half_side, 0.5)?;
+        range("half_side", self.half_side, 0.5)?;
         range("scale", self.scale, 10.0)?;
         if !(0.0..255.0).contains(&self.visible) {
             return Err(Error::usage(format!(

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// Settings of [`Rpag::apply`]; the defaults are those of the published code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Rpag {
     /// How many of the ten augmentations are picked for an anomaly, 0 to 10. BGAD: 3.
     pub augmentations: usize,
@@ -51,7 +51,7 @@ impl Rpag {
         }
         if !(0.0..1.0).contains(&self.foreground_share) {
             return Err(Error::usage(format!(
-                "rpag's foreground-share is {}, not from 0 to below 1",
+                "rpag's foreground_share is {}, not from 0 to below 1",
                 self.foreground_share
             )));
         }
