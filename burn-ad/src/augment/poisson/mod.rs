@@ -1,7 +1,7 @@
 //! NSA's anomalies: scaled patches of another image, blended seamlessly.
 //!
 //! Source: Schlueter, Tan, Hou, Kainz, "Natural synthetic anomalies" (ECCV 2022), and its published
-//! code, which uses OpenCV's cloning; here the Poisson equation is solved by conjugate gradients.
+//! code, which uses OpenCV's cloning; here the Poisson equation is solved in [`solve`].
 
 mod solve;
 
@@ -156,7 +156,7 @@ impl Poisson {
         foreground: &Area<'_>,
     ) {
         let (width, height) = patch.dimensions();
-        let domain = Domain::new(width as usize, height as usize, |x, y| {
+        let domain = Domain::new(width as usize, height as usize, &|x, y| {
             foreground.contains([i64::from(left) + x as i64, i64::from(top) + y as i64])
         });
         let target = imageops::crop_imm(image, left, top, width, height).to_image();

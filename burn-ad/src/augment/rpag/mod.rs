@@ -14,7 +14,7 @@ use super::mask::{Region, bounds, external_regions, marked};
 use super::rand_augment::RandAugment;
 use crate::error::{Error, Result};
 
-/// Settings of [`Rpag::apply`]; the defaults are those of the published code.
+/// Settings of BGAD's pseudo-anomalies; the defaults are those of the published code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rpag {

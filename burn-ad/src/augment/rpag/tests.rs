@@ -117,6 +117,10 @@ fn an_anomaly_in_the_foreground_stays_where_it_is() {
     let made = apply(&unaltered(), &normal, Some(&drawn(&but_one)), &source, 1);
     assert_eq!((&made.mask, made.moved), (source.mask(), false));
     assert_eq!(made.foreground_shares, [5.0 / 6.0]);
+    for [x, y] in marked(&made.mask) {
+        let at = (x as u32, y as u32);
+        assert_eq!(made.image[at], source.image()[at]);
+    }
     let whole = apply(&unaltered(), &normal, None, &source, 1);
     assert_eq!((whole.mask, whole.moved), (source.mask().clone(), false));
 }
@@ -136,6 +140,17 @@ fn each_region_moves_on_its_own_with_its_shape() {
     for seed in 0..10 {
         let made = apply(&unaltered(), &normal, Some(&foreground), &source, seed);
         assert!(made.moved && made.foreground_shares.len() == 2);
+        // The source's colours tell where they were.
+        let offsets: std::collections::HashSet<[i64; 2]> = marked(&made.mask)
+            .into_iter()
+            .map(|[x, y]| {
+                let colour = made.image[(x as u32, y as u32)];
+                let from = [colour[1] - 150, colour[2] - 150].map(u32::from);
+                assert_eq!(source.mask()[(from[0], from[1])][0], 255);
+                [x - i64::from(from[0]), y - i64::from(from[1])]
+            })
+            .collect();
+        assert!((1..=2).contains(&offsets.len()), "{offsets:?}");
         let regions = external_regions(&made.mask);
         if let [a, b] = &regions[..] {
             let mut sizes = [a.len(), b.len()];
