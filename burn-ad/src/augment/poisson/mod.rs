@@ -87,7 +87,8 @@ impl Poisson {
     ///
     /// A patch is a rectangle centred on a foreground point and shifted into the image. What is
     /// blended is its inside, without its outermost pixels, in the foreground; all around the
-    /// normal image's values are kept. The mask marks where the mean change exceeds `visible`,
+    /// normal image's values are kept, also those of the background at the product's outline, which
+    /// therefore runs into a patch there. The mask marks where the mean change exceeds `visible`,
     /// after a 5 x 5 median against grain; pixels outside it get their old values back.
     // Differs from the published code: nothing outside the normal image's foreground changes; there
     // a patch's object may replace background.
