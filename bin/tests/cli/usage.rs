@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::world::{DONE, FAILURE, USAGE, command, run, shared};
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &[],
     &["train"],
     &["eval"],
@@ -15,6 +15,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["data", "check"],
     &["data", "info"],
     &["data", "synth"],
+    &["augment"],
+    &["augment", "preview"],
     &["weights"],
     &["weights", "info"],
     &["weights", "import"],
