@@ -169,6 +169,11 @@ impl<B: Backend> CouplingBlock<B> {
         all
     }
 
+    /// `alpha`, and how it bounds the scaling.
+    pub(super) fn bound(&self) -> (f64, Clamp) {
+        (self.alpha, self.clamp)
+    }
+
     /// Channels of a vector.
     pub fn channels(&self) -> usize {
         self.scale.dims()[1]

@@ -8,6 +8,7 @@ mod condition;
 mod config;
 mod coupling;
 mod freia;
+mod on_cpu;
 mod position;
 mod stack;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use condition::Condition;
 pub use config::{Clamp, FlowConfig, Permutation};
 pub use coupling::CouplingBlock;
 pub use freia::StateDict;
+pub use on_cpu::{CpuSteps, computes_on_cpu};
 pub use position::PositionCode;
 pub use stack::ConditionalFlow;
 

@@ -78,6 +78,18 @@ impl<B: Backend> PositionCode<B> {
     }
 }
 
+/// Tables of columns and of rows, each with the width of its entries; none without a code.
+pub(super) fn axis_tables(grid: [usize; 2], channels: usize) -> Vec<(Vec<f32>, usize)> {
+    let half = channels / 2;
+    match half {
+        0 => Vec::new(),
+        _ => vec![
+            (axis_code(grid[1], half), half),
+            (axis_code(grid[0], half), half),
+        ],
+    }
+}
+
 /// Codes of all positions of a grid of `[rows, columns]`, `[rows * columns, channels]`.
 pub(super) fn position_code(grid: [usize; 2], channels: usize) -> Vec<f32> {
     let half = channels / 2;

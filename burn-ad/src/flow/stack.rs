@@ -27,6 +27,10 @@ impl<B: Backend> ConditionalFlow<B> {
         self.blocks[0].channels()
     }
 
+    pub(super) fn blocks(&self) -> &[CouplingBlock<B>] {
+        &self.blocks
+    }
+
     /// Puts all tensors into `tensors`, with names that begin with `prefix`.
     pub fn save(&self, prefix: &str, tensors: &mut TensorSet) {
         for (index, block) in self.blocks.iter().enumerate() {

@@ -9,6 +9,7 @@
 //! to it and anomalous ones above a second boundary are pushed below it ([`LossConfig`]).
 
 mod config;
+mod learner;
 mod loss;
 mod plan;
 mod pool;
@@ -20,6 +21,7 @@ use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 pub use config::{BgadConfig, ScheduleConfig};
+pub use learner::FlowLearner;
 pub use loss::{Boundary, BoundaryReduction, ChunkLoss, LossConfig, WeightConfig};
 
 use self::pool::Pool;

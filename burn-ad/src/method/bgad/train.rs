@@ -5,39 +5,21 @@
 
 use std::time::Instant;
 
-use burn::module::{AutodiffModule, Module};
-use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{Adam, AdamConfig, GradientsParams, Optimizer};
-use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::config::BgadConfig;
+use super::learner::FlowLearner;
 use super::loss::ChunkLoss;
 use super::plan::batches;
 use super::pool::{Pool, Vectors};
 use crate::error::{Error, Result};
-use crate::flow::{Condition, ConditionalFlow, Flow, PositionCode, log_likelihood};
+use crate::flow::ConditionalFlow;
 use crate::method::taps::{TapMap, Taps};
-use crate::tensors::to_vec;
 use crate::train::{Checkpoint, CosineSchedule, Run, Step};
-
-/// Adam's epsilon in PyTorch; burn's own default is larger.
-const ADAM_EPSILON: f32 = 1e-8;
-
-type Bytes = BinBytesRecorder<FullPrecisionSettings>;
-
-/// One tap's flow while it learns.
-struct Learner<AB: AutodiffBackend> {
-    map: TapMap,
-    flow: ConditionalFlow<AB>,
-    optimiser: OptimizerAdaptor<Adam, ConditionalFlow<AB>, AB>,
-    code: PositionCode<AB::InnerBackend>,
-}
 
 /// Where a run is; all that a checkpoint needs beside parameters and optimisers, because every
 /// random draw comes from a stream named by these numbers.
@@ -93,11 +75,14 @@ pub(super) fn train<AB: AutodiffBackend>(
         learners: flows
             .into_iter()
             .zip(&taps.maps)
-            .map(|(flow, &map)| Learner {
+            .map(|(flow, &map)| Tap {
                 map,
-                flow,
-                optimiser: AdamConfig::new().with_epsilon(ADAM_EPSILON).init(),
-                code: PositionCode::new(map.grid, config.flow.position_channels, &run.device),
+                learner: FlowLearner::new(
+                    flow,
+                    map.grid,
+                    config.flow.position_channels,
+                    &run.device,
+                ),
             })
             .collect(),
         position: Position::default(),
@@ -120,14 +105,20 @@ pub(super) fn train<AB: AutodiffBackend>(
         }
     }
     let flows = trainer.learners.into_iter();
-    Ok(flows.map(|learner| learner.flow.valid()).collect())
+    Ok(flows.map(|tap| tap.learner.finish()).collect())
 }
 
 struct Trainer<'a, AB: AutodiffBackend> {
     config: &'a BgadConfig,
-    learners: Vec<Learner<AB>>,
+    learners: Vec<Tap<AB>>,
     position: Position,
     fingerprint: &'a str,
+}
+
+/// One tap: its map, and its flow while it learns.
+struct Tap<AB: AutodiffBackend> {
+    map: TapMap,
+    learner: FlowLearner<AB>,
 }
 
 impl<AB: AutodiffBackend> Trainer<'_, AB> {
@@ -266,39 +257,24 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             chunk.iter().copied().partition(|pick| !pick.anomalous);
         let picks = [normal.as_slice(), anomalous.as_slice()].concat();
         let channels = learner.map.channels;
-        let mut rows = Vec::with_capacity(picks.len() * channels);
+        let mut vectors = Vec::with_capacity(picks.len() * channels);
         for pick in &picks {
             let level = &images[pick.image as usize].features[tap];
-            rows.extend_from_slice(&level[pick.position as usize * channels..][..channels]);
+            vectors.extend_from_slice(&level[pick.position as usize * channels..][..channels]);
         }
         let positions: Vec<usize> = picks.iter().map(|pick| pick.position as usize).collect();
-        let condition = learner.code.condition(&positions, &run.device);
-        let condition: Condition<AB> = Condition::from_inner(condition);
-
-        let data = TensorData::new(rows, [picks.len(), channels]);
-        let x = Tensor::<AB, 2>::from_data(data, &run.device);
-        let (z, log_det) = learner.flow.forward(x, &condition);
-        let likelihood = log_likelihood(z, log_det);
-        let values = to_vec(likelihood.clone().inner());
-        let (of_normal, of_anomalous) = values.split_at(normal.len());
-        let loss = self
-            .config
-            .loss
-            .evaluate(of_normal, of_anomalous, boundary_phase);
+        let loss = |values: &[f32]| {
+            let (of_normal, of_anomalous) = values.split_at(normal.len());
+            self.config
+                .loss
+                .evaluate(of_normal, of_anomalous, boundary_phase)
+        };
+        let loss = learner
+            .learner
+            .step(&vectors, &positions, loss, learning_rate);
         if !loss.is_finite() {
             return Err(self.diverged(tap, learning_rate, run));
         }
-        if loss.is_flat() {
-            return Ok(loss);
-        }
-        // The gradient with respect to the likelihoods is known; the flow's is the backend's work.
-        let seed = TensorData::new(loss.gradient.clone(), [picks.len()]);
-        let seed = Tensor::<AB, 1>::from_data(seed, &run.device);
-        let gradients = (likelihood * seed).sum().backward();
-        let learner = &mut self.learners[tap];
-        let gradients = GradientsParams::from_grads(gradients, &learner.flow);
-        let flow = learner.flow.clone();
-        learner.flow = learner.optimiser.step(learning_rate, flow, gradients);
         Ok(loss)
     }
 
@@ -330,15 +306,11 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         let Some(checkpoints) = &run.checkpoints else {
             return Ok(());
         };
-        let failed = |error: burn::record::RecorderError| Error::model(error.to_string());
         let mut parts = Vec::new();
-        for learner in &self.learners {
-            let (record, stride) = (learner.flow.clone().into_record(), learner.map.stride);
-            let flow = Recorder::<AB>::record(&Bytes::default(), record, ()).map_err(failed)?;
-            let record = learner.optimiser.to_record();
-            let adam = Recorder::<AB>::record(&Bytes::default(), record, ()).map_err(failed)?;
-            parts.push((format!("flow.{stride}"), flow));
-            parts.push((format!("adam.{stride}"), adam));
+        for Tap { map, learner } in &self.learners {
+            let [flow, adam] = learner.to_bytes()?;
+            parts.push((format!("flow.{}", map.stride), flow));
+            parts.push((format!("adam.{}", map.stride), adam));
         }
         checkpoints.save(self.fingerprint, &self.position, &parts)
     }
@@ -362,30 +334,17 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
                 .remove(&name)
                 .ok_or_else(|| damaged(format!("'{name}' is missing")))
         };
-        let restored = std::mem::take(&mut self.learners)
-            .into_iter()
-            .map(|learner| {
-                let Learner {
-                    map,
-                    flow,
-                    optimiser,
-                    code,
-                } = learner;
-                let bytes = take(format!("flow.{}", map.stride))?;
-                let record = Recorder::<AB>::load(&Bytes::default(), bytes, &run.device)
-                    .map_err(|error| damaged(error.to_string()))?;
-                let flow = flow.load_record(record);
-                let bytes = take(format!("adam.{}", map.stride))?;
-                let record = Recorder::<AB>::load(&Bytes::default(), bytes, &run.device)
-                    .map_err(|error| damaged(error.to_string()))?;
-                let optimiser = optimiser.load_record(record);
-                Ok(Learner {
-                    map,
-                    flow,
-                    optimiser,
-                    code,
-                })
-            });
+        let restored =
+            std::mem::take(&mut self.learners)
+                .into_iter()
+                .map(|Tap { map, learner }| {
+                    let flow = take(format!("flow.{}", map.stride))?;
+                    let adam = take(format!("adam.{}", map.stride))?;
+                    let learner = learner
+                        .with_bytes(flow, adam)
+                        .map_err(|error| damaged(error.to_string()))?;
+                    Ok(Tap { map, learner })
+                });
         self.learners = restored.collect::<Result<_>>()?;
         self.position = state;
         Ok(())
