@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use burn_ad::backbone::WeightsFile;
 use burn_ad::data::{self, Filter, Fit, Geometry, Layout, Loader, Normalisation, Preprocess};
-use burn_ad::method::{MethodConfig, Model, TrainOptions, score_samples};
+use burn_ad::method::{MethodConfig, Model, TrainOptions, TrainingImages, score_samples};
 use burn_ad::metrics::{ScoreMap, auroc, pixel_metrics};
 use burn_ad::train::{Quiet, Run};
 use burn_ad::{Error, Result};
@@ -53,6 +53,7 @@ fn main() -> Result<()> {
         backend: "flex".into(),
         weights_source: weights.source.clone(),
         random_seed: None,
+        known_anomalies: Vec::new(),
         calibration_share: 0.1,
         target_fpr: 0.01,
     };
@@ -62,7 +63,7 @@ fn main() -> Result<()> {
     let model = Model::train(
         &method,
         backbone,
-        &dataset.train,
+        &TrainingImages::of_normal(&dataset.train),
         &loader,
         &options,
         &mut run,

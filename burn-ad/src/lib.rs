@@ -22,7 +22,7 @@
 //! use burn_ad::backbone::BackboneConfig;
 //! use burn_ad::data::synthetic::{Product, SyntheticConfig, in_memory};
 //! use burn_ad::data::{Batch, Filter, Fit, Geometry, Loader, Normalisation, Preprocess};
-//! use burn_ad::method::{MethodConfig, Model, TrainOptions};
+//! use burn_ad::method::{MethodConfig, Model, TrainOptions, TrainingImages};
 //! use burn_ad::train::{Quiet, Run};
 //! use burn_flex::Flex;
 //!
@@ -39,13 +39,15 @@
 //!     backend: "flex".into(),
 //!     weights_source: "random".into(),
 //!     random_seed: Some(7),
+//!     known_anomalies: Vec::new(),
 //!     calibration_share: 0.2,
 //!     target_fpr: 0.05,
 //! };
 //! let mut observer = Quiet;
 //! let mut run = Run::<burn_autodiff::Autodiff<Flex>>::new(device, 0, &mut observer);
 //! let method = MethodConfig::preset("padim")?;
-//! let model = Model::train(&method, backbone, &product.train, &loader, &options, &mut run)?;
+//! let images = TrainingImages::of_normal(&product.train);
+//! let model = Model::train(&method, backbone, &images, &loader, &options, &mut run)?;
 //!
 //! let image = loader.preprocess().load(0, &product.test[0])?;
 //! let prediction = model.predict(&Batch::from_loaded(&[image], 64, &device));
@@ -55,6 +57,7 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod augment;
 pub mod backbone;
 pub mod data;
 pub mod error;

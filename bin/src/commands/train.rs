@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::data::{Dataset, Geometry, Loader, Preprocess, index};
-use burn_ad::method::{CalibrationSource, MethodConfig, Model, ModelHeader, TrainOptions};
+use burn_ad::method::{
+    CalibrationSource, MethodConfig, Model, ModelHeader, TrainOptions, TrainingImages,
+};
 use burn_ad::report::memory::peak_resident_bytes;
 use burn_ad::report::table::{Align, Table};
 use burn_ad::train::{Observer, Run};
@@ -282,6 +284,7 @@ impl Training<'_> {
             backend: self.backend.to_string(),
             weights_source: self.weights.source(),
             random_seed: self.weights.random_seed(),
+            known_anomalies: Vec::new(),
             calibration_share: train.calibration_share,
             target_fpr: train.target_fpr,
         };
@@ -294,7 +297,7 @@ impl Training<'_> {
         let model = Model::train(
             &self.settings.method,
             backbone,
-            &self.dataset.train,
+            &TrainingImages::of_normal(&self.dataset.train),
             &loader,
             &options,
             &mut run,

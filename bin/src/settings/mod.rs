@@ -309,8 +309,10 @@ mod tests {
     }
 
     fn npad(settings: &Settings) -> burn_ad::method::npad::NpadConfig {
-        let MethodConfig::Npad(config) = &settings.method;
-        config.clone()
+        match &settings.method {
+            MethodConfig::Npad(config) => config.clone(),
+            other => panic!("{other} is not of N-pad's family"),
+        }
     }
 
     #[test]

@@ -8,10 +8,9 @@ use ::image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::geometry::Geometry;
-use super::image::{decode, decode_mask};
 use super::normalise::Normalisation;
 use super::placement::Placement;
-use super::sample::{ImageSource, MaskSource, Sample};
+use super::sample::{MaskSource, Sample};
 use crate::error::{Error, Result};
 
 /// Images that one worker may finish before they are asked for.
@@ -38,11 +37,13 @@ impl Preprocess {
     pub fn load(&self, index: usize, sample: &Sample) -> Result<Loaded> {
         self.geometry.check()?;
         self.normalisation.check()?;
-        let image = read_image(&sample.image)?;
+        let image = sample.image.read()?;
         let mask = match &sample.mask {
             None => None,
             Some(source) => {
-                let mask = read_mask(source, &sample.image)?;
+                let mask = source.read().map_err(|error| {
+                    error.context(format!("reading the mask of {}", sample.image.name()))
+                })?;
                 agree(&image, &mask, sample, source)?;
                 Some(self.geometry.apply_mask(&mask))
             }
@@ -189,25 +190,6 @@ impl Drop for Stream {
             // A panic in a worker has already been reported by its thread.
             let _ = thread.join();
         }
-    }
-}
-
-fn read_image(source: &ImageSource) -> Result<Arc<RgbImage>> {
-    match source {
-        ImageSource::File(path) => decode(path).map(Arc::new),
-        ImageSource::Memory { name, image } if image.is_empty() => {
-            Err(Error::data("the image has no pixel").path(name))
-        }
-        ImageSource::Memory { image, .. } => Ok(Arc::clone(image)),
-    }
-}
-
-fn read_mask(source: &MaskSource, image: &ImageSource) -> Result<Arc<GrayImage>> {
-    match source {
-        MaskSource::File(path) => decode_mask(path)
-            .map(Arc::new)
-            .map_err(|error| error.context(format!("reading the mask of {}", image.name()))),
-        MaskSource::Memory(mask) => Ok(Arc::clone(mask)),
     }
 }
 

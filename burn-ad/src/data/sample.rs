@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::{GrayImage, RgbImage};
+use ::image::{GrayImage, RgbImage};
+
+use super::image::{decode, decode_mask};
+use crate::error::{Error, Result};
 
 /// Whether an image shows a good product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -45,6 +48,20 @@ impl ImageSource {
             Self::Memory { name, .. } => Cow::Borrowed(name),
         }
     }
+
+    /// The pixels.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the image has no pixel.
+    pub fn read(&self) -> Result<Arc<RgbImage>> {
+        match self {
+            Self::File(path) => decode(path).map(Arc::new),
+            Self::Memory { name, image } if image.is_empty() => {
+                Err(Error::data("the image has no pixel").path(name))
+            }
+            Self::Memory { image, .. } => Ok(Arc::clone(image)),
+        }
+    }
 }
 
 /// Where a pixel mask comes from (any non-zero value marks an anomalous pixel).
@@ -54,6 +71,19 @@ pub enum MaskSource {
     File(PathBuf),
     /// Pixels that are already here.
     Memory(Arc<GrayImage>),
+}
+
+impl MaskSource {
+    /// The pixels.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self) -> Result<Arc<GrayImage>> {
+        match self {
+            Self::File(path) => decode_mask(path).map(Arc::new),
+            Self::Memory(mask) => Ok(Arc::clone(mask)),
+        }
+    }
 }
 
 /// One image with all that is known about it.

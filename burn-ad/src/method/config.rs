@@ -4,10 +4,11 @@ use std::fmt;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
+use super::bgad::{Bgad, BgadConfig};
 use super::npad::{Npad, NpadConfig};
 use super::{Detector, Fit, Prediction, TrainingData};
-use crate::backbone::Backbone;
-use crate::data::Batch;
+use crate::backbone::{Backbone, BackboneConfig};
+use crate::data::{Batch, Loader, Sample};
 use crate::error::{Error, Result};
 use crate::tensors::TensorSet;
 use crate::train::Run;
@@ -18,11 +19,14 @@ use crate::train::Run;
 pub enum MethodConfig {
     /// N-pad and its special cases PaDiM and PatchCore.
     Npad(NpadConfig),
+    /// BGAD and its relatives NFAD and BGAD-dagger.
+    Bgad(BgadConfig),
 }
 
 impl MethodConfig {
     /// The names that [`preset`](Self::preset) knows.
-    pub const PRESETS: [&'static str; 3] = ["npad", "padim", "patchcore"];
+    pub const PRESETS: [&'static str; 6] =
+        ["npad", "padim", "patchcore", "nfad", "bgad", "bgad-dagger"];
 
     /// The settings of a published system.
     ///
@@ -33,6 +37,9 @@ impl MethodConfig {
             "npad" => Ok(Self::Npad(NpadConfig::npad())),
             "padim" => Ok(Self::Npad(NpadConfig::padim())),
             "patchcore" => Ok(Self::Npad(NpadConfig::patchcore())),
+            "nfad" => Ok(Self::Bgad(BgadConfig::nfad())),
+            "bgad" => Ok(Self::Bgad(BgadConfig::bgad())),
+            "bgad-dagger" => Ok(Self::Bgad(BgadConfig::dagger())),
             _ => Err(Error::usage(format!("there is no method '{name}'"))
                 .help(format!("the methods are {}", Self::PRESETS.join(", ")))),
         }
@@ -43,6 +50,41 @@ impl MethodConfig {
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Npad(config) => config.validate(),
+            Self::Bgad(config) => config.validate(),
+        }
+    }
+
+    /// Whether known anomalies change what is learnt.
+    pub fn uses_anomalies(&self) -> bool {
+        match self {
+            Self::Npad(_) => false,
+            Self::Bgad(config) => config.uses_anomalies(),
+        }
+    }
+
+    /// Whether it is trained step by step, so that it logs figures, keeps checkpoints and can go on
+    /// after an interruption.
+    pub fn is_iterative(&self) -> bool {
+        match self {
+            Self::Npad(_) => false,
+            Self::Bgad(_) => true,
+        }
+    }
+
+    /// Whether it has flows, which can start from a checkpoint.
+    pub fn has_flows(&self) -> bool {
+        matches!(self, Self::Bgad(_))
+    }
+
+    /// Parameters that training changes, and all of them with what stays as drawn; `None` for
+    /// methods that are not trained by gradients.
+    ///
+    /// # Errors
+    /// When the backbone has not the taps that the method asks for.
+    pub fn parameters(&self, backbone: &BackboneConfig) -> Result<Option<[usize; 2]>> {
+        match self {
+            Self::Npad(_) => Ok(None),
+            Self::Bgad(config) => config.parameters(backbone).map(Some),
         }
     }
 
@@ -54,6 +96,9 @@ impl MethodConfig {
     ) -> Result<AnyDetector<AB::InnerBackend>> {
         match self {
             Self::Npad(config) => Ok(AnyDetector::Npad(Box::new(
+                config.fit(backbone, data, run)?,
+            ))),
+            Self::Bgad(config) => Ok(AnyDetector::Bgad(Box::new(
                 config.fit(backbone, data, run)?,
             ))),
         }
@@ -71,6 +116,10 @@ impl MethodConfig {
                 let detector = config.load(backbone, size, tensors, device)?;
                 Ok(AnyDetector::Npad(Box::new(detector)))
             }
+            Self::Bgad(config) => {
+                let detector = config.load(backbone, size, tensors, device)?;
+                Ok(AnyDetector::Bgad(Box::new(detector)))
+            }
         }
     }
 }
@@ -84,6 +133,7 @@ impl fmt::Display for MethodConfig {
         match (preset, self) {
             (Some(name), _) => f.write_str(name),
             (None, Self::Npad(_)) => f.write_str("npad (own settings)"),
+            (None, Self::Bgad(_)) => f.write_str("bgad (own settings)"),
         }
     }
 }
@@ -92,24 +142,40 @@ impl fmt::Display for MethodConfig {
 #[derive(Debug)]
 pub(super) enum AnyDetector<B: Backend> {
     Npad(Box<Npad<B>>),
+    Bgad(Box<Bgad<B>>),
 }
 
 impl<B: Backend> Detector<B> for AnyDetector<B> {
     fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
         match self {
             Self::Npad(detector) => detector.predict(batch),
+            Self::Bgad(detector) => detector.predict(batch),
         }
     }
 
     fn backbone(&self) -> &Backbone<B> {
         match self {
             Self::Npad(detector) => detector.backbone(),
+            Self::Bgad(detector) => detector.backbone(),
         }
     }
 
     fn tensors(&self) -> TensorSet {
         match self {
             Self::Npad(detector) => detector.tensors(),
+            Self::Bgad(detector) => detector.tensors(),
+        }
+    }
+
+    fn adopt_statistics(
+        &mut self,
+        samples: &[Sample],
+        loader: &Loader,
+        run: &mut Run<'_, B>,
+    ) -> Result<()> {
+        match self {
+            Self::Npad(detector) => detector.adopt_statistics(samples, loader, run),
+            Self::Bgad(detector) => detector.adopt_statistics(samples, loader, run),
         }
     }
 }

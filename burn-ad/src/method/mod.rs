@@ -1,10 +1,13 @@
 //! The detection systems, and what all of them have in common.
 
+pub mod bgad;
 mod calibration;
 mod config;
 mod model;
 pub mod npad;
+mod padding;
 mod score;
+mod taps;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -17,6 +20,7 @@ pub use score::{ScoredImage, score_samples};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Loader, Sample};
 use crate::error::Result;
+use crate::flow::StateDict;
 use crate::tensors::TensorSet;
 use crate::train::Run;
 
@@ -39,6 +43,42 @@ pub trait Detector<B: Backend>: Send {
 
     /// What was learnt, without the backbone.
     fn tensors(&self) -> TensorSet;
+
+    /// Puts statistics of `samples` into the scores, as the flow papers' protocol does with the test
+    /// set; changes nothing for methods whose scores need none.
+    ///
+    /// # Errors
+    /// When the run is interrupted.
+    fn adopt_statistics(
+        &mut self,
+        _samples: &[Sample],
+        _loader: &Loader,
+        _run: &mut Run<'_, B>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a user gives to learn from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrainingImages<'a> {
+    /// Normal images.
+    pub normal: &'a [Sample],
+    /// Known anomalies with their masks, for methods that learn from some.
+    pub anomalous: &'a [Sample],
+    /// Flows trained with FrEIA to start from, one a tap, each as its blocks; empty: drawn from the
+    /// seed.
+    pub initial_flows: &'a [Vec<StateDict>],
+}
+
+impl<'a> TrainingImages<'a> {
+    /// Normal images alone.
+    pub fn of_normal(normal: &'a [Sample]) -> Self {
+        Self {
+            normal,
+            ..Self::default()
+        }
+    }
 }
 
 /// Images to learn from.
@@ -49,6 +89,10 @@ pub struct TrainingData<'a> {
     /// Normal images kept aside for statistics of scores; never empty (the fit images themselves
     /// when there are too few to keep any aside).
     pub calibration: &'a [Sample],
+    /// Known anomalies with their masks; empty for methods that use none.
+    pub anomalous: &'a [Sample],
+    /// Flows to start from, one a tap; empty: drawn from the seed.
+    pub initial_flows: &'a [Vec<StateDict>],
     /// Decodes and prepares them.
     pub loader: &'a Loader,
 }
@@ -58,7 +102,7 @@ pub trait Fit {
     /// The trained system.
     type Detector<B: Backend>: Detector<B>;
 
-    /// Trains on normal images.
+    /// Trains on normal images, and on known anomalies where the method uses some.
     ///
     /// # Errors
     /// When images cannot be read, the data does not suffice, or the run is interrupted.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, CalibrationSource};
 use super::config::{AnyDetector, MethodConfig};
-use super::{Detector, Prediction, TrainingData};
+use super::{Detector, Prediction, TrainingData, TrainingImages};
 use crate::backbone::{Backbone, BackboneConfig, Unit, WeightsFile, digest};
 use crate::data::{Batch, Loader, Preprocess, Sample, for_each_batch};
 use crate::error::{Error, Result};
@@ -45,6 +45,10 @@ pub struct TrainingRecord {
     pub dataset: String,
     /// Images given to train on, those kept aside for calibration included.
     pub images: usize,
+    /// Known anomalies that training or its data split had, by their names in the data folder; they
+    /// belong to no test set of this model.
+    #[serde(default)]
+    pub known_anomalies: Vec<String>,
     /// The seed of the run.
     pub seed: u64,
     /// The backend it ran on.
@@ -86,6 +90,8 @@ pub struct TrainOptions {
     pub weights_source: String,
     /// The seed of the backbone's weights, when they are random.
     pub random_seed: Option<u64>,
+    /// Names of the known anomalies in the data folder, for the record.
+    pub known_anomalies: Vec<String>,
     /// Share of the training images kept aside for calibration; 0 calibrates on the images the
     /// method was fitted on.
     pub calibration_share: f64,
@@ -101,14 +107,14 @@ pub struct Model<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Trains on normal images and calibrates on some of them kept aside.
+    /// Trains on images and calibrates on some of the normal ones kept aside.
     ///
     /// # Errors
     /// When settings contradict each other, images cannot be read, or the run is interrupted.
     pub fn train<AB>(
         method: &MethodConfig,
         backbone: Backbone<B>,
-        samples: &[Sample],
+        images: &TrainingImages<'_>,
         loader: &Loader,
         options: &TrainOptions,
         run: &mut Run<'_, AB>,
@@ -123,8 +129,12 @@ impl<B: Backend> Model<B> {
                 options.calibration_share
             )));
         }
+        let samples = images.normal;
         if samples.is_empty() {
             return Err(Error::data("there are no training images"));
+        }
+        if !(images.initial_flows.is_empty() || method.has_flows()) {
+            return Err(Error::usage(format!("{method} has no flows to start from")));
         }
         let started = Instant::now();
         let (kept, held) = hold_out(samples.len(), options.calibration_share, run.seed);
@@ -151,6 +161,12 @@ impl<B: Backend> Model<B> {
         let data = TrainingData {
             fit: &fit,
             calibration,
+            anomalous: if method.uses_anomalies() {
+                images.anomalous
+            } else {
+                &[]
+            },
+            initial_flows: images.initial_flows,
             loader,
         };
         let detector = method.fit(backbone, &data, run)?;
@@ -179,6 +195,7 @@ impl<B: Backend> Model<B> {
             training: TrainingRecord {
                 dataset: options.dataset.clone(),
                 images: samples.len(),
+                known_anomalies: options.known_anomalies.clone(),
                 seed: run.seed,
                 backend: options.backend.clone(),
                 seconds: started.elapsed().as_secs_f64(),
@@ -196,6 +213,20 @@ impl<B: Backend> Model<B> {
     /// Scores a batch; raw scores, see [`Calibration`] for their meaning.
     pub fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
         self.detector.predict(batch)
+    }
+
+    /// Puts statistics of the test set into the scores, as the flow papers do (`--protocol paper`):
+    /// for reproducing tables only. The calibration no longer fits then and must be replaced.
+    ///
+    /// # Errors
+    /// When the run is interrupted.
+    pub fn adopt_test_statistics(
+        &mut self,
+        samples: &[Sample],
+        loader: &Loader,
+        run: &mut Run<'_, B>,
+    ) -> Result<()> {
+        self.detector.adopt_statistics(samples, loader, run)
     }
 
     /// Replaces threshold and scale (test-set protocols).

@@ -1,7 +1,13 @@
 //! What a training run is given besides data: a seed, a device, somebody who watches.
 
+mod checkpoint;
+mod features;
 mod run;
+mod schedule;
 mod split;
 
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use features::{CacheStatistics, FeatureCache, Levels};
 pub use run::{Observer, Quiet, Run, Step, stream_rng};
+pub use schedule::CosineSchedule;
 pub use split::{hold_out, indices_by_seed};

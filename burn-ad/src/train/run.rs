@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
+use super::Checkpoints;
 use crate::error::{Error, Result};
 
 /// Progress of a long piece of work.
@@ -31,6 +32,9 @@ pub trait Observer {
 
     /// Called when the run goes on but the user should know something.
     fn warn(&mut self, message: &str);
+
+    /// Called with figures worth keeping, a JSON object each: a line of a training log.
+    fn record(&mut self, _figures: &serde_json::Value) {}
 }
 
 /// An observer that says nothing and never stops a run.
@@ -55,6 +59,9 @@ pub fn stream_rng(seed: u64, stream: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(hasher.finalize().into())
 }
 
+/// One GiB.
+const DEFAULT_FEATURE_MEMORY: u64 = 1 << 30;
+
 /// What every method is handed to work with.
 pub struct Run<'a, B: Backend> {
     /// Where tensors live.
@@ -63,6 +70,10 @@ pub struct Run<'a, B: Backend> {
     pub seed: u64,
     /// Images per forward pass of a frozen backbone.
     pub batch_size: usize,
+    /// Bytes of features kept in memory; further ones go to a temporary file.
+    pub feature_memory: u64,
+    /// Where the run keeps its checkpoint; `None` for none.
+    pub checkpoints: Option<Checkpoints>,
     observer: &'a mut dyn Observer,
 }
 
@@ -73,6 +84,8 @@ impl<'a, B: Backend> Run<'a, B> {
             device,
             seed,
             batch_size: 8,
+            feature_memory: DEFAULT_FEATURE_MEMORY,
+            checkpoints: None,
             observer,
         }
     }
@@ -81,6 +94,20 @@ impl<'a, B: Backend> Run<'a, B> {
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size.max(1);
+        self
+    }
+
+    /// Sets how many bytes of features are kept in memory.
+    #[must_use]
+    pub fn with_feature_memory(mut self, bytes: u64) -> Self {
+        self.feature_memory = bytes;
+        self
+    }
+
+    /// Keeps a checkpoint while training, or goes on from it.
+    #[must_use]
+    pub fn with_checkpoints(mut self, checkpoints: Option<Checkpoints>) -> Self {
+        self.checkpoints = checkpoints;
         self
     }
 
@@ -98,6 +125,11 @@ impl<'a, B: Backend> Run<'a, B> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::interrupted()),
         }
+    }
+
+    /// Passes figures on to the log.
+    pub fn record(&mut self, figures: &serde_json::Value) {
+        self.observer.record(figures);
     }
 
     /// Passes a warning on to the user.

@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod backbone_parity;
+mod bgad_conformance;
 mod data_check;
 mod data_geometry;
 mod data_image;
@@ -17,3 +18,4 @@ mod npad_conformance;
 mod weights_checkpoint;
 mod weights_fetch;
 mod weights_import;
+mod world;

@@ -6,126 +6,35 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use burn::tensor::backend::Backend;
-use burn_ad::backbone::{Backbone, BackboneConfig};
-use burn_ad::data::synthetic::{Product, SyntheticConfig, in_memory};
-use burn_ad::data::{
-    Batch, Dataset, Filter, Fit, Geometry, ImageSource, Loader, Normalisation, Preprocess, Sample,
-};
+use burn_ad::data::{Batch, Fit, ImageSource, Sample};
 use burn_ad::method::npad::{Combination, ImageScore, NpadConfig, Reduction};
-use burn_ad::method::{
-    CalibrationSource, MethodConfig, Model, ScoredImage, TrainOptions, score_samples,
-};
+use burn_ad::method::{CalibrationSource, MethodConfig, Model, TrainingImages};
 use burn_ad::metrics::auroc;
 use burn_ad::train::{Observer, Quiet, Run, Step};
-use burn_ad::{Error, Result};
-use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use burn_ndarray::NdArray;
 
-type Cpu = Autodiff<Flex>;
+use crate::world::{
+    Cpu, SEED, SIZE, assert_same, loader, no_weights, oblong, options, planted, product, resnet18,
+    scores, train_on,
+};
 
-const SIZE: usize = 64;
-const SEED: u64 = 3;
-
-fn product() -> Dataset {
-    let config = SyntheticConfig {
-        train: 20,
-        test_normal: 6,
-        per_kind: 2,
-        ..SyntheticConfig::mini(Product::MetalPlate)
-    };
-    in_memory(&config).unwrap()
-}
-
-fn loader(fit: Fit) -> Loader {
-    Loader::new(Preprocess {
-        geometry: Geometry {
-            fit,
-            size: SIZE,
-            filter: Filter::Bilinear,
-        },
-        normalisation: Normalisation::IMAGENET,
-    })
-}
-
-fn options() -> TrainOptions {
-    TrainOptions {
-        dataset: "plate".into(),
-        backend: "flex".into(),
-        weights_source: "random".into(),
-        random_seed: Some(SEED),
-        calibration_share: 0.2,
-        target_fpr: 0.05,
-    }
-}
+const PRESETS: [&str; 3] = ["npad", "padim", "patchcore"];
 
 /// A preset made small enough for a test.
 fn small(name: &str) -> MethodConfig {
-    let MethodConfig::Npad(mut config) = MethodConfig::preset(name).unwrap();
+    let MethodConfig::Npad(mut config) = MethodConfig::preset(name).unwrap() else {
+        panic!("{name} is no preset of N-pad")
+    };
     config.reduction = Reduction::Projection(24);
     config.bank.max_candidates = 600;
     MethodConfig::Npad(config)
 }
 
-fn train_on(method: &MethodConfig, samples: &[Sample], loader: &Loader) -> Result<Model<Flex>> {
-    let mut quiet = Quiet;
-    let mut run = Run::<Cpu>::new(Default::default(), SEED, &mut quiet);
-    let backbone = BackboneConfig::random(resnet18(), SEED, &Default::default());
-    Model::train(method, backbone, samples, loader, &options(), &mut run)
-}
-
-fn resnet18() -> BackboneConfig {
-    "resnet18".parse().unwrap()
-}
-
-fn no_weights<B: Backend>(_: &burn_ad::method::BackboneRecord) -> Result<Backbone<B>> {
-    Err(Error::weights("the test has no weights file"))
-}
-
-fn scores<B: Backend>(model: &Model<B>, samples: &[Sample], batch: usize) -> Vec<ScoredImage> {
-    let loader = Loader::new(model.header().preprocess.clone());
-    let mut quiet = Quiet;
-    let mut run = Run::<B>::new(Default::default(), SEED, &mut quiet).with_batch_size(batch);
-    let mut all = Vec::new();
-    score_samples(
-        model,
-        samples,
-        &loader,
-        "scoring",
-        &mut run,
-        &mut |_, scored| {
-            all.push(scored?);
-            Ok(())
-        },
-    )
-    .unwrap();
-    all
-}
-
-fn assert_same(left: &[ScoredImage], right: &[ScoredImage], tolerance: f32) {
-    assert_eq!(left.len(), right.len());
-    let scale = left
-        .iter()
-        .map(|image| image.score.abs())
-        .fold(1.0, f32::max);
-    for (left, right) in left.iter().zip(right) {
-        assert!(
-            (left.score - right.score).abs() <= tolerance * scale,
-            "{} is not {}",
-            left.score,
-            right.score
-        );
-        for (a, b) in left.map.iter().zip(&right.map) {
-            assert!((a - b).abs() <= tolerance * scale, "{a} is not {b}");
-        }
-    }
-}
-
 #[test]
 fn planted_defects_score_above_normals_and_models_survive_saving() {
     let data = product();
-    for preset in MethodConfig::PRESETS {
+    for preset in PRESETS {
         let model = train_on(&small(preset), &data.train, &loader(Fit::Squash)).unwrap();
         let before = scores(&model, &data.test, 8);
         let good: Vec<Sample> = data
@@ -168,7 +77,7 @@ fn same_seed_same_model_another_seed_another() {
         let model = Model::train(
             &small("npad"),
             backbone,
-            &data.train,
+            &TrainingImages::of_normal(&data.train),
             &loader,
             &options(),
             &mut run,
@@ -201,38 +110,6 @@ fn a_score_ignores_its_batch_mates() {
         // of the largest intermediate value.
         assert_same(&scores(&model, &test, 1), &scores(&model, &test, 5), 1e-4);
     }
-}
-
-/// The same products with a red patch of 14 pixels.
-fn planted(samples: &[Sample]) -> Vec<Sample> {
-    let mut samples = samples.to_vec();
-    for sample in &mut samples {
-        if let ImageSource::Memory { image, .. } = &mut sample.image {
-            let mut spoilt = (**image).clone();
-            for (x, y) in (20..34).flat_map(|x| (24..38).map(move |y| (x, y))) {
-                spoilt.put_pixel(x, y, image::Rgb([230, 20, 30]));
-            }
-            *image = std::sync::Arc::new(spoilt);
-        }
-    }
-    samples
-}
-
-/// Every second image cut to half its height, so that letterboxes differ.
-fn oblong(samples: &[Sample]) -> Vec<Sample> {
-    let cut = |(index, sample): (usize, &Sample)| {
-        let mut sample = sample.clone();
-        sample.mask = None;
-        if index % 2 == 0
-            && let ImageSource::Memory { image, .. } = &mut sample.image
-        {
-            let (width, height) = image.dimensions();
-            let half = image::imageops::crop_imm(&**image, 0, 0, width, height / 2);
-            *image = std::sync::Arc::new(half.to_image());
-        }
-        sample
-    };
-    samples.iter().enumerate().map(cut).collect()
 }
 
 #[test]
@@ -287,7 +164,7 @@ fn the_other_backends_agree_with_flex() {
 #[test]
 fn few_images_are_enough_for_a_finite_answer() {
     let data = product();
-    for preset in MethodConfig::PRESETS {
+    for preset in PRESETS {
         for count in [1, 2, 3] {
             let train = &data.train[..count];
             let model = train_on(&small(preset), train, &loader(Fit::Squash)).unwrap();
@@ -314,7 +191,7 @@ fn constant_images_are_learnt_without_a_failure() {
         kind: "good".into(),
         mask: None,
     };
-    for preset in MethodConfig::PRESETS {
+    for preset in PRESETS {
         let train = vec![sample.clone(); 5];
         let model = train_on(&small(preset), &train, &loader(Fit::Squash)).unwrap();
         let own = scores(&model, &train[..1], 1)[0].score;
@@ -342,7 +219,7 @@ fn an_unreadable_training_image_is_reported_and_left_out() {
     Model::train(
         &small("npad"),
         backbone,
-        &train,
+        &TrainingImages::of_normal(&train),
         &loader(Fit::Squash),
         &options(),
         &mut run,
@@ -386,7 +263,7 @@ fn an_observer_can_stop_a_run() {
     let stopped = Model::train(
         &method,
         backbone,
-        &data.train,
+        &TrainingImages::of_normal(&data.train),
         &loader,
         &options(),
         &mut run,
@@ -446,9 +323,9 @@ fn is_file_refused(model: &Model<Flex>, path: &Path) -> bool {
 #[test]
 fn every_combination_and_image_score_runs() {
     let data = product();
-    let base = || {
-        let MethodConfig::Npad(config) = small("npad");
-        config
+    let base = || match small("npad") {
+        MethodConfig::Npad(config) => config,
+        other => panic!("{other} is not of N-pad's family"),
     };
     let variants: Vec<NpadConfig> = vec![
         NpadConfig {

@@ -6,7 +6,6 @@ use rand_chacha::ChaCha8Rng;
 
 use super::config::{LevelScaling, NpadConfig, Reduction};
 use crate::backbone::Backbone;
-use crate::data::Region;
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::tensors::{HostTensor, TensorSet};
@@ -153,21 +152,5 @@ impl<B: Backend> Embedder<B> {
                     .reshape([batch, positions, self.width])
             }
         }
-    }
-
-    /// Which grid cells have their centre inside the picture.
-    pub(super) fn valid_cells(&self, region: &Region, size: usize) -> Vec<bool> {
-        let [rows, columns] = self.grid;
-        let inside = |cell: usize, cells: usize, start: usize, length: usize| {
-            let centre = (cell as f64 + 0.5) * size as f64 / cells as f64;
-            centre >= start as f64 && centre < (start + length) as f64
-        };
-        (0..rows)
-            .flat_map(|row| (0..columns).map(move |column| (row, column)))
-            .map(|(row, column)| {
-                inside(row, rows, region.top, region.height)
-                    && inside(column, columns, region.left, region.width)
-            })
-            .collect()
     }
 }

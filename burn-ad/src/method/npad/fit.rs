@@ -14,6 +14,7 @@ use crate::backbone::Backbone;
 use crate::data::{Batch, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
+use crate::method::padding::valid_cells;
 use crate::tensors::to_vec;
 use crate::train::{Run, Step};
 
@@ -163,7 +164,7 @@ fn for_each_embedding<AB: AutodiffBackend>(
                 refuse_not_finite(&features, samples, &indices)?;
                 let valid = regions
                     .iter()
-                    .flat_map(|region| npad.embedder.valid_cells(region, npad.size))
+                    .flat_map(|region| valid_cells(npad.embedder.grid, region, npad.size))
                     .collect();
                 use_features(features, valid);
             }

@@ -31,7 +31,7 @@ pub use config::{
 
 use self::embed::Embedder;
 use self::mahalanobis::Gaussians;
-use super::{Detector, Fit, Prediction, TrainingData};
+use super::{Detector, Fit, Prediction, TrainingData, padding};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Region};
 use crate::error::Result;
@@ -113,42 +113,6 @@ impl<B: Backend> Npad<B> {
         }
     }
 
-    /// Padding takes the value of the nearest valid cell, so that it neither scores nor bleeds.
-    fn extend_over_padding(&self, maps: Tensor<B, 3>, valid: &[Region]) -> Tensor<B, 3> {
-        if valid
-            .iter()
-            .all(|region| region.height >= self.size && region.width >= self.size)
-        {
-            return maps;
-        }
-        let device = maps.device();
-        let [batch, rows, columns] = maps.dims();
-        let clamp = |cells: usize, inside: Vec<bool>| -> Tensor<B, 1, Int> {
-            let first = inside.iter().position(|&valid| valid).unwrap_or(0);
-            let last = inside.iter().rposition(|&valid| valid).unwrap_or(cells - 1);
-            let indices: Vec<i32> = (0..cells)
-                .map(|cell| cell.clamp(first, last) as i32)
-                .collect();
-            Tensor::from_data(TensorData::new(indices, [cells]), &device)
-        };
-        let extended = (0..batch)
-            .map(|image| {
-                let cells = self.embedder.valid_cells(&valid[image], self.size);
-                let by_row = (0..rows)
-                    .map(|row| cells[row * columns..][..columns].contains(&true))
-                    .collect();
-                let by_column = (0..columns)
-                    .map(|column| cells.iter().skip(column).step_by(columns).any(|&v| v))
-                    .collect();
-                maps.clone()
-                    .narrow(0, image, 1)
-                    .select(1, clamp(rows, by_row))
-                    .select(2, clamp(columns, by_column))
-            })
-            .collect();
-        Tensor::cat(extended, 0)
-    }
-
     fn image_scores(
         &self,
         maps: &Tensor<B, 3>,
@@ -176,7 +140,7 @@ impl<B: Backend> Npad<B> {
                 let index: Vec<i32> = index.into_vec().expect("converted to i32 just now");
                 let positions = self.embedder.positions();
                 let scores = (0..batch).map(|image| {
-                    let cells = self.embedder.valid_cells(&valid[image], self.size);
+                    let cells = padding::valid_cells(self.embedder.grid, &valid[image], self.size);
                     let at = image * positions;
                     let farthest = (0..positions)
                         .filter(|&cell| cells[cell])
@@ -193,19 +157,7 @@ impl<B: Backend> Npad<B> {
                 });
                 from_host(scores.collect())
             }
-            _ => Tensor::cat(
-                (0..batch)
-                    .map(|image| {
-                        let region = &valid[image];
-                        maps.clone()
-                            .narrow(0, image, 1)
-                            .narrow(1, region.top, region.height)
-                            .narrow(2, region.left, region.width)
-                            .max()
-                    })
-                    .collect(),
-                0,
-            ),
+            _ => padding::max_inside(maps, valid),
         }
     }
 }
@@ -251,7 +203,7 @@ impl<B: Backend> Detector<B> for Npad<B> {
         let [rows, columns] = self.embedder.grid;
         let count = features.dims()[0];
         let cells = self.combine(&distances).reshape([count, rows, columns]);
-        let cells = self.extend_over_padding(cells, &batch.valid);
+        let cells = padding::extend_over_padding(cells, &batch.valid, self.size);
         let size = [self.size; 2];
         let maps = ops::resize_bilinear(cells.unsqueeze_dim::<4>(1), size, false);
         let maps = ops::gaussian_blur(maps.squeeze_dim::<3>(1), self.config.sigma);

@@ -1,0 +1,81 @@
+//! Letterbox padding on coarse grids: it is neither learnt from nor scored.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::data::Region;
+
+/// Which cells of a `[rows, columns]` grid over a `size` x `size` input have their centre inside
+/// the picture.
+pub(super) fn valid_cells(grid: [usize; 2], region: &Region, size: usize) -> Vec<bool> {
+    let [rows, columns] = grid;
+    let inside = |cell: usize, cells: usize, start: usize, length: usize| {
+        let centre = (cell as f64 + 0.5) * size as f64 / cells as f64;
+        centre >= start as f64 && centre < (start + length) as f64
+    };
+    (0..rows)
+        .flat_map(|row| (0..columns).map(move |column| (row, column)))
+        .map(|(row, column)| {
+            inside(row, rows, region.top, region.height)
+                && inside(column, columns, region.left, region.width)
+        })
+        .collect()
+}
+
+/// Padding takes the value of the nearest valid cell, so that it neither scores nor bleeds.
+///
+/// `maps` is `[batch, rows, columns]` over inputs of `size` x `size` pixels.
+pub(super) fn extend_over_padding<B: Backend>(
+    maps: Tensor<B, 3>,
+    valid: &[Region],
+    size: usize,
+) -> Tensor<B, 3> {
+    if valid
+        .iter()
+        .all(|region| region.height >= size && region.width >= size)
+    {
+        return maps;
+    }
+    let device = maps.device();
+    let [batch, rows, columns] = maps.dims();
+    let clamp = |cells: usize, inside: Vec<bool>| -> Tensor<B, 1, Int> {
+        let first = inside.iter().position(|&valid| valid).unwrap_or(0);
+        let last = inside.iter().rposition(|&valid| valid).unwrap_or(cells - 1);
+        let indices: Vec<i32> = (0..cells)
+            .map(|cell| cell.clamp(first, last) as i32)
+            .collect();
+        Tensor::from_data(TensorData::new(indices, [cells]), &device)
+    };
+    let extended = (0..batch)
+        .map(|image| {
+            let cells = valid_cells([rows, columns], &valid[image], size);
+            let by_row = (0..rows)
+                .map(|row| cells[row * columns..][..columns].contains(&true))
+                .collect();
+            let by_column = (0..columns)
+                .map(|column| cells.iter().skip(column).step_by(columns).any(|&v| v))
+                .collect();
+            maps.clone()
+                .narrow(0, image, 1)
+                .select(1, clamp(rows, by_row))
+                .select(2, clamp(columns, by_column))
+        })
+        .collect();
+    Tensor::cat(extended, 0)
+}
+
+/// The largest value of each map inside its region, `[batch]`.
+pub(super) fn max_inside<B: Backend>(maps: &Tensor<B, 3>, valid: &[Region]) -> Tensor<B, 1> {
+    let largest = valid
+        .iter()
+        .enumerate()
+        .map(|(image, region)| {
+            maps.clone()
+                .narrow(0, image, 1)
+                .narrow(1, region.top, region.height)
+                .narrow(2, region.left, region.width)
+                .max()
+        })
+        .collect();
+    Tensor::cat(largest, 0)
+}

@@ -1,0 +1,112 @@
+//! Feature maps of several backbone taps as rows of vectors.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::backbone::{Backbone, BackboneConfig};
+use crate::error::{Error, Result};
+
+/// Which taps a method looks at, and how large their maps are.
+#[derive(Clone, Debug)]
+pub(super) struct Taps {
+    /// Levels of the backbone.
+    levels: Vec<usize>,
+    /// One entry a tap.
+    pub(super) maps: Vec<TapMap>,
+}
+
+/// The map of one tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TapMap {
+    /// Input pixels between neighbouring positions.
+    pub(super) stride: usize,
+    /// Values of a vector.
+    pub(super) channels: usize,
+    /// Positions along height and width.
+    pub(super) grid: [usize; 2],
+}
+
+impl TapMap {
+    /// Positions of the map.
+    pub(super) fn positions(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// A mask of `size` x `size` input pixels on this grid: the nearest pixel, as PyTorch's
+    /// `interpolate(mode = "nearest")` takes it.
+    pub(super) fn mask(&self, pixels: &[bool], size: usize) -> Vec<bool> {
+        let [rows, columns] = self.grid;
+        let source = |cell: usize, cells: usize| (cell * size / cells).min(size - 1);
+        (0..rows)
+            .flat_map(|row| (0..columns).map(move |column| (row, column)))
+            .map(|(row, column)| pixels[source(row, rows) * size + source(column, columns)])
+            .collect()
+    }
+}
+
+impl Taps {
+    /// The taps at `strides`, for inputs of `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// When the backbone has no tap at one of the strides, or the input is smaller than one.
+    pub(super) fn new(backbone: &BackboneConfig, strides: &[usize], size: usize) -> Result<Self> {
+        let levels = backbone.levels_at_strides(strides)?;
+        let info = backbone.feature_info();
+        let maps = levels.iter().map(|&level| {
+            let (stride, channels) = (info[level].stride, info[level].channels);
+            if size < stride {
+                return Err(Error::usage(format!(
+                    "images of {size} pixels are smaller than the stride {stride} of a tap"
+                )));
+            }
+            Ok(TapMap {
+                stride,
+                channels,
+                grid: [size.div_ceil(stride); 2],
+            })
+        });
+        let maps = maps.collect::<Result<_>>()?;
+        Ok(Self { levels, maps })
+    }
+
+    /// `images` `[batch, 3, size, size]` to one `[batch, positions, channels]` a tap.
+    pub(super) fn rows<B: Backend>(
+        &self,
+        backbone: &Backbone<B>,
+        images: Tensor<B, 4>,
+    ) -> Vec<Tensor<B, 3>> {
+        let features = backbone.features(images, &self.levels);
+        features
+            .into_iter()
+            .zip(&self.maps)
+            .map(|(feature, map)| {
+                let [batch, channels, rows, columns] = feature.dims();
+                assert_eq!([rows, columns], map.grid, "size of a feature map");
+                feature
+                    .reshape([batch, channels, rows * columns])
+                    .swap_dims(1, 2)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_take_the_nearest_pixel_as_torch_does() {
+        let map = TapMap {
+            stride: 4,
+            channels: 1,
+            grid: [2, 3],
+        };
+        // torch: floor(cell * 7 / cells) = rows 0, 3; columns 0, 2, 4.
+        let mut pixels = vec![false; 49];
+        pixels[3 * 7 + 2] = true;
+        pixels[4] = true;
+        pixels[6 * 7 + 6] = true;
+        let expected = [false, false, true, false, true, false];
+        assert_eq!(map.mask(&pixels, 7), expected);
+    }
+}
