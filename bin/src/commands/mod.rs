@@ -4,6 +4,7 @@ mod backends;
 mod data;
 mod demo;
 mod eval;
+mod flags;
 mod predict;
 mod train;
 mod weights;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::backend::{BackendChoice, BackendName};
 use crate::settings::DEFAULT_BATCH_SIZE;
+use crate::training::with_workers;
 
 /// Visual anomaly detection: learn what good products look like, find what is wrong with others.
 ///
@@ -108,13 +110,6 @@ impl ReadArgs {
     /// The loader that a model needs.
     fn loader(&self, header: &ModelHeader) -> Loader {
         with_workers(Loader::new(header.preprocess.clone()), self.workers)
-    }
-}
-
-fn with_workers(loader: Loader, workers: Option<usize>) -> Loader {
-    match workers {
-        Some(workers) => loader.with_workers(workers),
-        None => loader,
     }
 }
 
