@@ -32,6 +32,16 @@ pub(super) struct MethodArgs {
 }
 
 impl MethodArgs {
+    /// Whether the user has chosen a method.
+    pub(super) fn names_method(&self) -> bool {
+        self.method.is_some()
+    }
+
+    /// Whether the user has chosen a network or its weights.
+    pub(super) fn names_backbone(&self) -> bool {
+        self.backbone.is_some() || self.weights.is_some() || self.random_weights
+    }
+
     pub(super) fn flags(&self) -> Result<Vec<Flag>> {
         let random = self.random_weights.then_some(true);
         given([

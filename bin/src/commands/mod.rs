@@ -4,6 +4,7 @@ mod backends;
 mod data;
 mod demo;
 mod eval;
+mod experiment;
 mod flags;
 mod predict;
 mod train;
@@ -38,6 +39,7 @@ pub(crate) struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
+    Experiment(Box<experiment::ExperimentArgs>),
     Predict(predict::PredictArgs),
     Demo(demo::DemoArgs),
     Data(data::DataArgs),
@@ -52,6 +54,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => args.run(quiet),
             Command::Eval(args) => args.run(quiet),
+            Command::Experiment(args) => args.run(quiet),
             Command::Predict(args) => args.run(quiet),
             Command::Demo(args) => args.run(quiet),
             Command::Data(args) => args.run(quiet),

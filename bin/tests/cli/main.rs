@@ -3,7 +3,9 @@
 
 mod data;
 mod eval;
+mod experiment;
 mod interrupt;
+mod known;
 mod predict;
 mod train;
 mod usage;

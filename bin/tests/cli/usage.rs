@@ -4,10 +4,11 @@ use std::process::Stdio;
 
 use crate::world::{DONE, FAILURE, USAGE, command, run, shared};
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["train"],
     &["eval"],
+    &["experiment"],
     &["predict"],
     &["demo"],
     &["backends"],
