@@ -1,22 +1,26 @@
 //! Training runs as every command does them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::data::known::relative_name;
 use burn_ad::data::{Dataset, Geometry, KnownSplit, Loader, Preprocess};
+use burn_ad::flow::StateDict;
 use burn_ad::method::bgad::Boundary;
 use burn_ad::method::{
     CalibrationSource, MethodConfig, Model, ModelHeader, TrainOptions, TrainingImages,
 };
 use burn_ad::report::memory::peak_resident_bytes;
 use burn_ad::report::table::{Align, Table};
+use burn_ad::tensors::HostTensor;
 use burn_ad::train::{Checkpoints, Observer, Run};
 use burn_ad::{Error, Result};
+use burn_ad_weights::flows;
 
 use crate::backend::BackendName;
 use crate::progress::{Progress, duration};
-use crate::settings::{Protocol, Settings};
+use crate::settings::{Protocol, Settings, TrainSettings};
 use crate::train_log::Recorder;
 use crate::weights::ChosenWeights;
 
@@ -79,12 +83,16 @@ pub(crate) fn check_known(settings: &Settings) -> Result<()> {
             "{method} learns from normal images alone; known anomalies mean nothing to it"
         ))
         .help(format!("leave them out, or choose one of: {}", learners()))),
-        (true, MethodConfig::Bgad(config)) if config.loss.boundary == Boundary::WithAnomalies => Err(Error::usage(format!(
+        (true, MethodConfig::Bgad(config))
+            if config.loss.boundary == Boundary::WithAnomalies && config.augment.needs_anomaly() =>
+        {
+            Err(Error::usage(format!(
             "{method} learns from known anomalies, and none are given"
         ))
         .help(
             "give some with --anomalies 10 (they are left out of the test set), or choose nfad, which needs none",
-        )),
+        ))
+        }
         _ => Ok(()),
     }
 }
@@ -137,10 +145,11 @@ impl Training<'_> {
                 .map(|sample| relative_name(sample, self.root))
                 .collect(),
         };
+        let initial_flows = initial_flows(train)?;
         let images = TrainingImages {
             normal: &dataset.train,
             anomalous: known,
-            initial_flows: &[],
+            initial_flows: &initial_flows,
         };
         let backbone = self.weights.backbone::<AB::InnerBackend>(device)?;
         let mut run = Run::<AB>::new(device.clone(), train.seed, recorder)
@@ -161,6 +170,23 @@ impl Training<'_> {
         recorder.progress.finish();
         Ok(model)
     }
+}
+
+/// The flows that training begins with, one a tap; none where they are drawn from the seed.
+fn initial_flows(train: &TrainSettings) -> Result<Vec<Vec<StateDict>>> {
+    let Some(path) = &train.init_flows else {
+        return Ok(Vec::new());
+    };
+    let tensors = |block: BTreeMap<String, flows::HostTensor>| {
+        let tensor = |(name, tensor): (String, flows::HostTensor)| {
+            (name, HostTensor::new(tensor.shape, tensor.values))
+        };
+        block.into_iter().map(tensor).collect()
+    };
+    let flows = flows::read_flows(path)?.into_iter();
+    Ok(flows
+        .map(|flow| flow.blocks.into_iter().map(tensors).collect())
+        .collect())
 }
 
 /// The loader with as many threads as asked for.

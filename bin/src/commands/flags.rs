@@ -29,6 +29,9 @@ pub(super) struct MethodArgs {
     /// Random weights, drawn from the seed: nothing to download, but much weaker features
     #[arg(long)]
     random_weights: bool,
+    /// Begin with trained flows: a PyTorch checkpoint of FrEIA flows, one a tap [default: drawn from the seed]
+    #[arg(long, value_name = "FILE")]
+    init_flows: Option<PathBuf>,
 }
 
 impl MethodArgs {
@@ -53,6 +56,11 @@ impl MethodArgs {
                 "--weights",
                 ["backbone", "random"],
                 self.weights.as_ref().map(|_| false),
+            ),
+            Flag::given(
+                "--init-flows",
+                ["train", "init_flows"],
+                self.init_flows.as_ref(),
             ),
             Flag::given("--random-weights", ["backbone", "random"], random),
             Flag::given(

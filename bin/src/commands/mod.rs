@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod augment;
 mod backends;
 mod data;
 mod demo;
@@ -43,6 +44,7 @@ enum Command {
     Predict(predict::PredictArgs),
     Demo(demo::DemoArgs),
     Data(data::DataArgs),
+    Augment(augment::AugmentArgs),
     Weights(weights::WeightsArgs),
     Backends(backends::BackendsArgs),
 }
@@ -58,6 +60,7 @@ impl Cli {
             Command::Predict(args) => args.run(quiet),
             Command::Demo(args) => args.run(quiet),
             Command::Data(args) => args.run(quiet),
+            Command::Augment(args) => args.run(),
             Command::Weights(args) => args.run(quiet),
             Command::Backends(args) => args.run(),
         }

@@ -5,6 +5,7 @@ mod sections;
 
 use std::path::Path;
 
+use burn_ad::augment::AugmentConfig;
 use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, KnownAnomalies, Layout};
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
@@ -94,7 +95,8 @@ impl Settings {
             all.extend(assignments(&resolved, value, origin)?);
         }
         // One at a time, so that an error can name the one that does not fit.
-        for assignment in all {
+        for mut assignment in all {
+            name_augmentation(&mut assignment)?;
             assignment.apply(&mut resolved);
             Self::from_value(&resolved).map_err(|reason| assignment.misfit(&reason))?;
         }
@@ -240,12 +242,25 @@ fn defaults(method: &str) -> Result<Value> {
             batch_size: DEFAULT_BATCH_SIZE,
             workers: None,
             feature_memory_mib: None,
+            init_flows: None,
             calibration_share: 0.1,
             target_fpr: 0.01,
             protocol: Protocol::Default,
             with_backbone: false,
         })?,
     }))
+}
+
+/// `method.augment` may be the name of a preset.
+fn name_augmentation(assignment: &mut Assignment) -> Result<()> {
+    if assignment.path == ["method", "augment"]
+        && let Some(name) = assignment.value.as_str()
+    {
+        let preset = AugmentConfig::preset(name)
+            .map_err(|error| error.context(assignment.origin.clone()))?;
+        assignment.value = json_of(&preset)?;
+    }
+    Ok(())
 }
 
 /// The method decides which preset everything else is laid over, so it is looked for first.

@@ -47,6 +47,8 @@ pub(crate) struct TrainSettings {
     pub(crate) workers: Option<usize>,
     /// Memory for cached features in MiB; where absent, the library's choice.
     pub(crate) feature_memory_mib: Option<u64>,
+    /// Checkpoint of flows to begin with; where absent, they are drawn from the seed. Relative to the working directory.
+    pub(crate) init_flows: Option<PathBuf>,
     /// Share of the training images kept aside for the threshold.
     pub(crate) calibration_share: f64,
     /// Share of normal images allowed above the threshold.

@@ -115,3 +115,45 @@ fn contradictions_are_usage_errors() {
             .is_usage()
     );
 }
+
+#[test]
+fn an_augmentation_is_named_or_set() {
+    let augment = |value: &str| {
+        let sets = [
+            "method.name=bgad".to_owned(),
+            format!("method.augment={value}"),
+        ];
+        let settings = Settings::resolve(None, &sets, Vec::new())?;
+        Ok::<Value, Error>(settings.to_value()["method"]["augment"].clone())
+    };
+    assert_eq!(augment("none").unwrap(), json!("none"));
+    assert!(augment("perlin-code").unwrap()["perlin"].is_object());
+    assert_eq!(
+        augment("{ rpag = { attempts = 3 } }").unwrap(),
+        json!({ "rpag": { "attempts": 3 } })
+    );
+    let error = augment("rpga").unwrap_err();
+    assert!(
+        error.is_usage() && error.to_string().contains("--set method.augment=rpga"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_variant_wins_over_flags_and_chooses_the_preset() {
+    let flag = Flag::given("--method", ["method", "name"], Some("padim")).unwrap();
+    let over = |text: &str| Override {
+        origin: "--variant 'x'".to_owned(),
+        text: text.to_owned(),
+    };
+    let variant = [over("method.name=nfad"), over("method.schedule.batch=4")];
+    let flags: Vec<Flag> = flag.into_iter().collect();
+    let settings = Settings::resolve_variant(None, &[], flags.clone(), &variant).unwrap();
+    let MethodConfig::Bgad(config) = &settings.method else {
+        panic!("{} is not NFAD", settings.method);
+    };
+    assert_eq!(config.schedule.batch, 4);
+    let error = Settings::resolve_variant(None, &[], flags, &[over("method.schedule.batch=4")])
+        .unwrap_err();
+    assert!(error.to_string().contains("--variant 'x'"), "{error}");
+}

@@ -105,7 +105,12 @@ fn a_grid_is_compared_and_a_killed_experiment_goes_on() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text[..text.len() - 30]).unwrap();
     let again = experiment(dir, &grid).ends_with(DONE);
-    assert_eq!(again.stderr.matches(" of 8: ").count(), 1, "{}", again.stderr);
+    assert_eq!(
+        again.stderr.matches(" of 8: ").count(),
+        1,
+        "{}",
+        again.stderr
+    );
     let timeless = |mut run: Value| {
         for figure in ["seconds", "peak_memory_mib"] {
             run["figures"][figure] = Value::Null;

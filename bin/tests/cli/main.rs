@@ -1,6 +1,7 @@
 //! The `burn-ad` command as a user meets it: what it prints, writes and returns.
 #![allow(clippy::unwrap_used)]
 
+mod augment;
 mod data;
 mod eval;
 mod experiment;

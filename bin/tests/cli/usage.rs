@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::world::{DONE, FAILURE, USAGE, command, run, shared};
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["train"],
     &["eval"],
@@ -16,6 +16,8 @@ const COMMANDS: [&[&str]; 15] = [
     &["data", "check"],
     &["data", "info"],
     &["data", "synth"],
+    &["augment"],
+    &["augment", "preview"],
     &["weights"],
     &["weights", "info"],
     &["weights", "import"],

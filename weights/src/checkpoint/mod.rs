@@ -4,8 +4,10 @@
 //! file's real length before memory is reserved for it, and no file is trusted by its extension.
 
 mod dtype;
+mod entry;
 mod pickle;
 mod safetensors;
+mod scope;
 mod tar;
 mod torch;
 
@@ -20,6 +22,10 @@ use burn_ad::error::{Error, Result};
 use serde::Serialize;
 
 pub use dtype::Dtype;
+pub use entry::Entry;
+
+use entry::gather;
+use scope::Scope;
 
 /// How a checkpoint is stored, recognised by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,65 +49,6 @@ impl fmt::Display for Container {
             Self::TorchTar => "PyTorch (tar)",
             Self::Safetensors => "safetensors",
         })
-    }
-}
-
-/// One tensor of a checkpoint: its description and its place in the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Sizes of the dimensions; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Type of the stored elements.
-    pub dtype: Dtype,
-    /// Elements between neighbours along each dimension.
-    strides: Vec<usize>,
-    /// Byte position of the first element in the file.
-    start: u64,
-    /// Stored elements from the first to the last one used.
-    span: usize,
-}
-
-/// A tensor may have more elements than are stored (stride 0, overlaps), but not so many that a
-/// tiny file reserves all memory. The supported backbones' largest tensor has 9 million.
-const MAX_EXPANDED: usize = 1 << 25;
-
-impl Entry {
-    /// Checks that the tensor lies within `available` bytes of the file that begin at `start`.
-    fn new(
-        shape: Vec<usize>,
-        strides: Vec<usize>,
-        dtype: Dtype,
-        start: u64,
-        available: u64,
-    ) -> Option<Self> {
-        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        let span = if elements == 0 {
-            0
-        } else {
-            let last = shape
-                .iter()
-                .zip(&strides)
-                .try_fold(0usize, |last, (&size, &stride)| {
-                    last.checked_add((size - 1).checked_mul(stride)?)
-                })?;
-            last.checked_add(1)?
-        };
-        if elements > span && elements > MAX_EXPANDED {
-            return None;
-        }
-        let bytes = u64::try_from(span.checked_mul(dtype.size())?).ok()?;
-        (bytes <= available).then_some(Self {
-            shape,
-            dtype,
-            strides,
-            start,
-            span,
-        })
-    }
-
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
     }
 }
 
@@ -129,16 +76,31 @@ pub struct Checkpoint {
 const PREFIXES: [&str; 4] = ["module.", "backbone.", "model.", "encoder."];
 
 impl Checkpoint {
-    /// Opens a `.pth`, `.pt` or `.safetensors` file and reads the description of its tensors.
+    /// Opens a `.pth`, `.pt` or `.safetensors` file and reads the description of the tensors of its
+    /// one state dict: the file's dict, or the dict in it under a usual name.
     ///
     /// # Errors
     /// When the file cannot be read, is none of the known formats, is truncated or damaged, or is a
     /// pickle that refers to anything but tensors.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_scope(path, Scope::StateDict)
+    }
+
+    /// Opens a file as [`Checkpoint::open`] does, with the tensors of all dicts and lists in it: the
+    /// tensor `d["a"][0]["b.c"]` is called `a.0.b.c`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and when dicts and lists are nested too deep, hold too much or give
+    /// two tensors one name.
+    pub fn open_nested(path: &Path) -> Result<Self> {
+        Self::open_scope(path, Scope::Nested)
+    }
+
+    fn open_scope(path: &Path, scope: Scope) -> Result<Self> {
         let at = |error: std::io::Error| Error::io(&error).path(path);
         let mut file = File::open(path).map_err(at)?;
         let length = file.metadata().map_err(at)?.len();
-        let contents = read_contents(&mut file, length).map_err(|why| {
+        let contents = read_contents(&mut file, length, scope).map_err(|why| {
             Error::weights(why).path(path).help(
                 "give a state dict as written by torch.save or safetensors; a download may be cut off",
             )
@@ -195,30 +157,51 @@ impl Checkpoint {
     /// # Errors
     /// When there is no such tensor, it is not a floating-point tensor, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let fail = |why: String| Error::weights(why).path(&self.path);
-        let entry = self
-            .entries
-            .get(name)
-            .ok_or_else(|| fail(format!("there is no tensor {name}")))?;
+        let entry = self.entry(name)?;
         if !entry.dtype.is_float() {
-            return Err(fail(format!(
-                "{name} holds {}, expected floating-point numbers",
-                entry.dtype
-            )));
+            return Err(self.wrong_type(name, entry, "floating-point numbers"));
         }
-        let mut bytes = vec![0; entry.span * entry.dtype.size()];
-        {
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(entry.start))
-                .and_then(|_| file.read_exact(&mut bytes))
-                .map_err(|error| Error::io(&error).path(&self.path))?;
-        }
-        let stored = entry.dtype.to_f32(&bytes);
+        let stored = entry.dtype.to_f32(&self.bytes(entry)?);
         Ok(gather(stored, &entry.shape, &entry.strides))
+    }
+
+    /// Reads one tensor of 64-bit integers, PyTorch's type of indices, in row-major order.
+    ///
+    /// # Errors
+    /// When there is no such tensor, it has another type, or the file cannot be read.
+    pub fn read_indices(&self, name: &str) -> Result<Vec<i64>> {
+        let entry = self.entry(name)?;
+        if entry.dtype != Dtype::I64 {
+            return Err(self.wrong_type(name, entry, "indices (i64)"));
+        }
+        let bytes = self.bytes(entry)?;
+        let stored = bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b));
+        Ok(gather(stored.collect(), &entry.shape, &entry.strides))
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries
+            .get(name)
+            .ok_or_else(|| Error::weights(format!("there is no tensor {name}")).path(&self.path))
+    }
+
+    fn wrong_type(&self, name: &str, entry: &Entry, expected: &str) -> Error {
+        let found = entry.dtype;
+        Error::weights(format!("{name} holds {found}, expected {expected}")).path(&self.path)
+    }
+
+    /// The stored elements from the tensor's first to its last.
+    fn bytes(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; entry.span * entry.dtype.size()];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(entry.start))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|error| Error::io(&error).path(&self.path))?;
+        Ok(bytes)
     }
 }
 
-fn read_contents(file: &mut File, length: u64) -> Result<Contents, String> {
+fn read_contents(file: &mut File, length: u64, scope: Scope) -> Result<Contents, String> {
     let mut head = [0; 512];
     let mut filled = 0;
     while filled < head.len() {
@@ -233,11 +216,11 @@ fn read_contents(file: &mut File, length: u64) -> Result<Contents, String> {
     if head.is_empty() {
         Err("the file is empty".into())
     } else if head.starts_with(b"PK\x03\x04") {
-        torch::read_zip(file, length)
+        torch::read_zip(file, length, scope)
     } else if head.get(257..262) == Some(b"ustar") {
-        tar::read(file, length)
+        tar::read(file, length, scope)
     } else if head.starts_with(torch::LEGACY_MAGIC) {
-        torch::read_legacy(file, length)
+        torch::read_legacy(file, length, scope)
     } else if safetensors::looks_like(head, length) {
         safetensors::read(file, length)
     } else if head.starts_with(b"<") {
@@ -263,61 +246,9 @@ fn strip_prefixes(mut entries: BTreeMap<String, Entry>) -> (String, BTreeMap<Str
     (dropped, entries)
 }
 
-/// Row-major values of a strided tensor.
-fn gather(stored: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
-    let elements: usize = shape.iter().product();
-    let mut expected = 1;
-    let contiguous = shape.iter().zip(strides).rev().all(|(&size, &stride)| {
-        let fits = size <= 1 || stride == expected;
-        expected *= size;
-        fits
-    });
-    if contiguous {
-        return stored;
-    }
-    let mut values = Vec::with_capacity(elements);
-    let mut index = vec![0; shape.len()];
-    let mut position = 0;
-    for _ in 0..elements {
-        values.push(stored[position]);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            position += strides[axis];
-            if index[axis] < shape[axis] {
-                break;
-            }
-            position -= strides[axis] * shape[axis];
-            index[axis] = 0;
-        }
-    }
-    values
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_transposed_tensor_reads_row_major() {
-        let stored = vec![0., 3., 1., 4., 2., 5.];
-        assert_eq!(gather(stored, &[2, 3], &[1, 2]), [0., 1., 2., 3., 4., 5.]);
-        assert_eq!(gather(vec![7.], &[2, 2], &[0, 0]), [7.; 4]);
-    }
-
-    #[test]
-    fn an_entry_must_lie_within_its_data() {
-        let entry = |shape: &[usize], strides: &[usize], bytes| {
-            Entry::new(shape.to_vec(), strides.to_vec(), Dtype::F32, 0, bytes)
-        };
-        assert!(entry(&[2, 3], &[3, 1], 24).is_some());
-        assert!(entry(&[2, 3], &[3, 1], 23).is_none());
-        assert!(entry(&[usize::MAX, 2], &[1, 1], u64::MAX).is_none());
-        assert!(entry(&[2, 2], &[usize::MAX, 1], u64::MAX).is_none());
-        assert!(
-            entry(&[1 << 40], &[0], 4).is_none(),
-            "stride 0 must not reserve terabytes"
-        );
-    }
 
     #[test]
     fn prefixes_go_only_when_all_keys_share_them() {

@@ -6,7 +6,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 use super::pickle::{Global, Node, Pickle, StorageRef, TensorRef};
-use super::torch::{Storages, expect_little_endian, place, state_dict};
+use super::scope::Scope;
+use super::torch::{Storages, expect_little_endian, place};
 use super::{Container, Contents, Dtype, Entry};
 
 const BLOCK: u64 = 512;
@@ -17,7 +18,7 @@ const MAX_MEMBERS: u64 = 100_000;
 /// Position and size of the archive's members.
 type Members = HashMap<String, (u64, u64)>;
 
-pub(super) fn read(file: &mut File, length: u64) -> Result<Contents, String> {
+pub(super) fn read(file: &mut File, length: u64, scope: Scope) -> Result<Contents, String> {
     let members = members(file, length)?;
     let mut reader = BufReader::new(&*file);
     let open = |name: &str| {
@@ -42,7 +43,7 @@ pub(super) fn read(file: &mut File, length: u64) -> Result<Contents, String> {
     let pickle = Pickle::read(&mut reader)?;
     let is_tensor =
         |node: &Node| matches!(node, Node::Persistent(key) if tensors.contains_key(key));
-    let (wrapper, items) = state_dict(&pickle, is_tensor)?;
+    let (wrapper, items) = scope.tensors(&pickle, is_tensor)?;
     let mut entries = BTreeMap::new();
     for (name, id) in items {
         if let Node::Persistent(key) = &pickle.nodes[id]

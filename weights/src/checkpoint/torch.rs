@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Id, Node, Pickle, TensorRef};
+use super::pickle::{Node, Pickle, TensorRef};
+use super::scope::Scope;
 use super::{Container, Contents, Entry};
 
 /// First bytes of the legacy format: the pickle of torch's magic number.
@@ -16,13 +17,10 @@ pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x2
 /// A state dict's pickle is some 100 KB; with an optimiser's state, a few MB.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// Keys that training scripts put a state dict under.
-const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
-
 /// Where a storage's data begins in the file, and how many bytes it has.
 pub(super) type Storages = HashMap<Rc<str>, (u64, u64)>;
 
-pub(super) fn read_zip(file: &File, length: u64) -> Result<Contents, String> {
+pub(super) fn read_zip(file: &File, length: u64, scope: Scope) -> Result<Contents, String> {
     let damaged = |error: zip::result::ZipError| format!("the zip archive is damaged: {error}");
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
     let root = archive
@@ -59,10 +57,10 @@ pub(super) fn read_zip(file: &File, length: u64) -> Result<Contents, String> {
         storages.insert(key.into(), (start, size));
     }
     let pickle = Pickle::read(&mut pickle.as_slice())?;
-    collect(Container::TorchZip, &pickle, &storages)
+    collect(Container::TorchZip, &pickle, &storages, scope)
 }
 
-pub(super) fn read_legacy(file: &File, length: u64) -> Result<Contents, String> {
+pub(super) fn read_legacy(file: &File, length: u64, scope: Scope) -> Result<Contents, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut reader = BufReader::new(file);
     let _magic = Pickle::read(&mut reader)?;
@@ -100,7 +98,7 @@ pub(super) fn read_legacy(file: &File, length: u64) -> Result<Contents, String> 
         storages.insert(key, (start, size));
         position = start + size;
     }
-    collect(Container::TorchLegacy, &pickle, &storages)
+    collect(Container::TorchLegacy, &pickle, &storages, scope)
 }
 
 /// `sys_info` of the two old formats.
@@ -118,9 +116,14 @@ pub(super) fn expect_little_endian(info: &Pickle) -> Result<(), String> {
     Ok(())
 }
 
-/// Finds the state dict and places its tensors in the file.
-fn collect(container: Container, pickle: &Pickle, storages: &Storages) -> Result<Contents, String> {
-    let (wrapper, items) = state_dict(pickle, |node| matches!(node, Node::Tensor(_)))?;
+/// Finds the tensors and places them in the file.
+fn collect(
+    container: Container,
+    pickle: &Pickle,
+    storages: &Storages,
+    scope: Scope,
+) -> Result<Contents, String> {
+    let (wrapper, items) = scope.tensors(pickle, |node| matches!(node, Node::Tensor(_)))?;
     let mut entries = BTreeMap::new();
     for (name, id) in items {
         if let Node::Tensor(tensor) = &pickle.nodes[id] {
@@ -158,45 +161,4 @@ pub(super) fn place(tensor: &TensorRef, storages: &Storages) -> Option<Entry> {
         start,
         available,
     )
-}
-
-/// A wrapper's name, and the keys and values of the dict that holds tensors.
-type StateDict = (Option<String>, Vec<(String, Id)>);
-
-/// The dict with tensors: the root, or what is under one of [`WRAPPERS`].
-pub(super) fn state_dict(
-    pickle: &Pickle,
-    is_tensor: impl Fn(&Node) -> bool,
-) -> Result<StateDict, String> {
-    let items = |id: Id| match &pickle.nodes[id] {
-        Node::Dict(items) => items
-            .iter()
-            .filter_map(|&(key, value)| Some((pickle.text(key)?.to_string(), value)))
-            .collect(),
-        _ => Vec::new(),
-    };
-    let holds_tensors =
-        |items: &[(String, Id)]| items.iter().any(|(_, id)| is_tensor(&pickle.nodes[*id]));
-    let root = items(pickle.root);
-    if holds_tensors(&root) {
-        return Ok((None, root));
-    }
-    for wrapper in WRAPPERS {
-        if let Some((_, id)) = root.iter().find(|(key, _)| key == wrapper) {
-            let inner = items(*id);
-            if holds_tensors(&inner) {
-                return Ok((Some(wrapper.to_owned()), inner));
-            }
-        }
-    }
-    let keys: Vec<_> = root.iter().take(10).map(|(key, _)| key.as_str()).collect();
-    Err(if keys.is_empty() {
-        "the file holds no dict of tensors".into()
-    } else {
-        format!(
-            "no tensors at the top level or under {}; the top-level keys are {}",
-            WRAPPERS.join(", "),
-            keys.join(", ")
-        )
-    })
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use burn_ad::data::known::relative_name;
 use burn_ad::data::{Dataset, ImageSource, Kinds, index};
-use burn_ad::files::hex;
+use burn_ad::files::{hex, sha256_file};
 use burn_ad::{Error, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -106,11 +106,14 @@ impl Source<'_> {
                 .contains(&key.as_str())
             });
         }
+        let flows = settings.train.init_flows.as_deref();
+        let flows = flows.map(sha256_file).transpose()?;
         let identity = |settings: &Value, tested: Option<&Kinds>| {
             fingerprint(&json!({
                 "settings": settings,
                 "tested": tested,
                 "weights": digest,
+                "flows": flows,
                 "backend": self.backend.to_string(),
                 "data": self.data,
             }))

@@ -1,7 +1,7 @@
 //! Settings of NFAD, BGAD and BGAD-dagger.
 
 use super::loss::LossConfig;
-use crate::augment::AugmentConfig;
+use crate::augment::{AugmentConfig, Foreground, Rpag};
 use crate::error::{Error, Result};
 use crate::flow::FlowConfig;
 
@@ -18,6 +18,8 @@ pub struct BgadConfig {
     pub loss: LossConfig,
     /// Where anomalies to learn from come from, beside the known ones as they are.
     pub augment: AugmentConfig,
+    /// Where on a normal image pseudo-anomalies go. The whole image suits textures.
+    pub foreground: Foreground,
     /// Which images are seen how often.
     pub schedule: ScheduleConfig,
 }
@@ -61,7 +63,8 @@ impl BgadConfig {
             taps: vec![4, 8, 16],
             flow: FlowConfig::bgad(),
             loss: LossConfig::bgad(),
-            augment: AugmentConfig::rpag(),
+            augment: AugmentConfig::Rpag(Rpag::default()),
+            foreground: Foreground::Whole,
             schedule: ScheduleConfig {
                 meta_epochs: 25,
                 sub_epochs: 8,
@@ -82,7 +85,7 @@ impl BgadConfig {
     pub fn nfad() -> Self {
         Self {
             loss: LossConfig::nfad(),
-            augment: AugmentConfig::none(),
+            augment: AugmentConfig::None,
             ..Self::bgad()
         }
     }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::config::BgadConfig;
 use super::plan::Item;
-use crate::augment::{AugmentConfig, Known, pseudo_anomaly};
+use crate::augment::{AugmentConfig, Foreground, Known, pseudo_anomaly};
 use crate::backbone::Backbone;
 use crate::data::{
     Batch, ImageSource, Label, Loaded, Loader, MaskSource, Region, Sample, for_each_batch,
@@ -63,8 +63,10 @@ pub(super) struct Pool<'a, B: Backend> {
     cells: HashMap<Key, Arc<Vec<Cells>>>,
     cache: FeatureCache<Key>,
     augment: AugmentConfig,
+    foreground: Foreground,
     plain: usize,
     versions: usize,
+    makes_anomalies: bool,
     seed: u64,
 }
 
@@ -92,12 +94,13 @@ impl<'a, B: Backend> Pool<'a, B> {
             cells: HashMap::new(),
             cache: FeatureCache::new(run.feature_memory),
             augment: config.augment.clone(),
-            plain: if config.augment.is_none() {
-                schedule.repeats
-            } else {
-                schedule.plain_repeats
+            foreground: config.foreground,
+            plain: match config.augment {
+                AugmentConfig::None => schedule.repeats,
+                _ => schedule.plain_repeats,
             },
             versions: schedule.versions,
+            makes_anomalies: config.uses_anomalies(),
             seed: run.seed,
         };
         pool.add_normals(run)?;
@@ -157,15 +160,15 @@ impl<'a, B: Backend> Pool<'a, B> {
         AB: AutodiffBackend<InnerBackend = B, Device = B::Device>,
     {
         for sample in samples {
-            let Some(mask) = &sample.mask else {
+            if sample.mask.is_none() {
                 run.warn(&format!(
                     "left out of training: {}: a known anomaly needs a mask of its defective pixels",
                     sample.image.name()
                 ));
                 continue;
-            };
+            }
             let loaded = self.loader.preprocess().load(self.anomalies.len(), sample);
-            let known = loaded.and_then(|loaded| Ok((loaded, read_known(sample, mask)?)));
+            let known = loaded.and_then(|loaded| Ok((loaded, Known::load(sample)?)));
             match known {
                 Ok((loaded, known)) => {
                     let key = Key::Anomaly(self.anomalies.len());
@@ -181,9 +184,11 @@ impl<'a, B: Backend> Pool<'a, B> {
         Ok(())
     }
 
-    /// Readable known anomalies.
+    /// Sources of anomalous images: the readable known anomalies. Without any, one stands for all that
+    /// is made from other images, where the augmentation can do that.
     pub(super) fn anomalies(&self) -> usize {
-        self.anomalies.len()
+        let made_from_nothing = self.makes_anomalies && !self.augment.needs_anomaly();
+        self.anomalies.len().max(usize::from(made_from_nothing))
     }
 
     /// How the cache of features fares.
@@ -270,9 +275,9 @@ impl<'a, B: Backend> Pool<'a, B> {
             }
             Item::Anomaly { entry, turn } => (entry, turn),
         };
-        let anomaly = entry % self.anomalies.len();
-        let repeat = entry / self.anomalies.len();
-        if repeat < self.plain {
+        let anomaly = entry % self.anomalies();
+        let repeat = entry / self.anomalies();
+        if repeat < self.plain && anomaly < self.anomalies.len() {
             return Wanted {
                 key: Some(Key::Anomaly(anomaly)),
                 anomaly,
@@ -296,10 +301,26 @@ impl<'a, B: Backend> Pool<'a, B> {
     /// Makes a pseudo-anomaly from a known one and a random normal image.
     fn make(&self, anomaly: usize, stream: &str) -> Result<Loaded> {
         let mut rng = stream_rng(self.seed, stream);
-        let normal = &self.samples[self.normals[rng.random_range(0..self.normals.len())]];
+        let normals = &self.normals;
+        let mut any_normal = || &self.samples[normals[rng.random_range(0..normals.len())]];
+        let normal = any_normal();
         let picture: Arc<RgbImage> = normal.image.read()?;
-        let known = &self.anomalies[anomaly];
-        let made = pseudo_anomaly(&self.augment, &picture, None, known, &mut rng)?;
+        let other = if self.augment.needs_anomaly() {
+            None
+        } else {
+            Some(Known::unmarked(
+                any_normal().image.read()?.as_ref().clone(),
+            )?)
+        };
+        let source = other.as_ref().unwrap_or_else(|| &self.anomalies[anomaly]);
+        let foreground = self.foreground.mask(&picture);
+        let made = pseudo_anomaly(
+            &self.augment,
+            &picture,
+            foreground.as_ref(),
+            source,
+            &mut rng,
+        )?;
         let sample = Sample {
             image: ImageSource::Memory {
                 name: format!("pseudo-anomaly on {}", normal.image.name()),
@@ -377,13 +398,6 @@ struct Wanted {
     anomaly: usize,
     /// The random stream of a pseudo-anomaly; `None` for an image that is there from the start.
     stream: Option<String>,
-}
-
-fn read_known(sample: &Sample, mask: &MaskSource) -> Result<Known> {
-    Ok(Known {
-        image: sample.image.read()?.as_ref().clone(),
-        mask: mask.read()?.as_ref().clone(),
-    })
 }
 
 fn refuse_not_finite(levels: &Levels, sample: &Sample) -> Result<()> {
