@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{DONE, Ran, USAGE, bgad_args, draw_kinds, files, json, predictions, run};
+use crate::world::{
+    DONE, FAILURE, Ran, USAGE, bgad_args, draw_kinds, files, json, predictions, run,
+};
 
 /// A folder with a product `plate` of two kinds of defect, 4 images each.
 fn world() -> TempDir {
@@ -192,4 +195,75 @@ fn what_does_not_fit_together_is_a_usage_error() {
         .ends_with(USAGE)
         .says(&["keeps no checkpoint"]);
     assert!(!dir.path().join("new").exists());
+}
+
+/// A checkpoint of one coupling block for the 128 channels of ResNet-18 at stride 8, as FrEIA names its tensors.
+fn write_flow(path: &Path, offset: f32) {
+    let inputs = 64 + 8;
+    let identity = (0..128 * 128).map(|at| f32::from(u8::from(at % 129 == 0)));
+    let identity: Vec<f32> = identity.collect();
+    let tensors = [
+        ("global_offset", vec![1, 128], vec![offset; 128]),
+        ("global_scale", vec![1, 128], vec![1.0; 128]),
+        ("subnet.0.bias", vec![2 * inputs], vec![0.0; 2 * inputs]),
+        (
+            "subnet.0.weight",
+            vec![2 * inputs, inputs],
+            vec![0.01; 2 * inputs * inputs],
+        ),
+        ("subnet.2.bias", vec![128], vec![0.0; 128]),
+        (
+            "subnet.2.weight",
+            vec![128, 2 * inputs],
+            vec![0.01; 128 * 2 * inputs],
+        ),
+        ("w_perm", vec![128, 128], identity.clone()),
+        ("w_perm_inv", vec![128, 128], identity),
+    ];
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, shape, values)| {
+            let bytes = values
+                .iter()
+                .flat_map(|value: &f32| value.to_le_bytes())
+                .collect();
+            (format!("module_list.0.{name}"), shape, bytes)
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (
+            name,
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+#[test]
+fn a_trained_flow_is_taken_over() {
+    let dir = world();
+    let dir = dir.path();
+    write_flow(&dir.join("flow.safetensors"), 0.25);
+    let untrained = "--method nfad --init-flows flow.safetensors --set method.flow.blocks=1 --set \
+                     method.schedule.meta_epochs=0";
+    let untrained: Vec<&str> = untrained.split_whitespace().collect();
+    train(dir, &untrained).ends_with(DONE);
+    let bytes = std::fs::read(dir.join("new/model.safetensors")).unwrap();
+    let model = SafeTensors::deserialize(&bytes).unwrap();
+    let offset: Vec<u8> = 0.25f32.to_le_bytes().repeat(128);
+    assert!(
+        model
+            .tensors()
+            .iter()
+            .any(|(_, tensor)| tensor.data() == offset)
+    );
+    // Another number of blocks says which setting is wrong; a method without flows says so.
+    let blocks = [&untrained[..4], &["--overwrite"]].concat();
+    train(dir, &blocks)
+        .ends_with(FAILURE)
+        .says(&["method.flow.blocks=1"]);
+    let plain = "train plate -o other --random-weights --backbone resnet18 --size 64 --init-flows flow.safetensors";
+    run(dir, plain.split(' '))
+        .ends_with(USAGE)
+        .says(&["no flows"]);
 }
