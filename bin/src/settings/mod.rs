@@ -94,6 +94,8 @@ impl Settings {
         for (origin, value) in &variant {
             all.extend(assignments(&resolved, value, origin)?);
         }
+        // The preset is chosen; the name of another one that was overruled would not fit its settings.
+        all.retain(|given| given.path != ["method", "name"] || !given.value.is_string());
         // One at a time, so that an error can name the one that does not fit.
         for mut assignment in all {
             name_augmentation(&mut assignment)?;
