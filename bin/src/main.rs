@@ -11,6 +11,8 @@ mod inputs;
 mod output;
 mod progress;
 mod settings;
+mod train_log;
+mod training;
 mod weights;
 
 use std::process::ExitCode;

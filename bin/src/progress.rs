@@ -306,7 +306,11 @@ fn plain_line(step: &Step<'_>, done_here: u64, seconds: f64) -> String {
 fn values(values: &[(&str, f64)]) -> String {
     let named: Vec<String> = values
         .iter()
-        .map(|(name, value)| format!("{name} {value:.4}"))
+        .map(|(name, value)| match value.abs() {
+            // A learning rate of 0.00002 would show as 0.0000.
+            small if small > 0.0 && small < 0.01 => format!("{name} {value:.2e}"),
+            _ => format!("{name} {value:.4}"),
+        })
         .collect();
     named.join(", ")
 }
@@ -358,6 +362,12 @@ mod tests {
         let mebi = 1_048_576;
         let line = plain_line(&step(30 * mebi, 40 * mebi, "bytes"), 10 * mebi, 5.0);
         assert_eq!(line, "scoring: 30.0 MiB of 40.0 MiB, 2.0 MiB/s, 5.0 s left");
+    }
+
+    #[test]
+    fn small_values_keep_their_digits() {
+        let shown = values(&[("loss", 0.51234), ("lr", 2e-5), ("nothing", 0.0)]);
+        assert_eq!(shown, "loss 0.5123, lr 2.00e-5, nothing 0.0000");
     }
 
     #[test]

@@ -90,6 +90,14 @@ impl ChosenWeights {
         }
     }
 
+    /// What tells them apart from all others.
+    pub(crate) fn digest(&self) -> String {
+        match self {
+            Self::File(file) => file.digest(),
+            Self::Random { .. } => self.source(),
+        }
+    }
+
     /// The seed of random weights.
     pub(crate) fn random_seed(&self) -> Option<u64> {
         match self {

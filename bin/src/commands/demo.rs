@@ -5,20 +5,21 @@ use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
+use burn_ad::data::index;
 use burn_ad::data::synthetic::{Product, SyntheticConfig, write_mvtec};
-use burn_ad::data::{Dataset, index};
 use burn_ad::method::ModelHeader;
 use burn_ad::train::Run;
 use clap::Args;
 
 use super::MachineArgs;
 use super::eval::text;
-use super::train::{Training, summary};
 use crate::backend::{Job, dispatch};
 use crate::evaluation::{self, Evaluated, Evaluation, Heatmaps};
 use crate::output::{OutputFolder, print};
 use crate::progress::{Progress, duration, stop_if_interrupted};
 use crate::settings::{Protocol, Settings};
+use crate::train_log::Recorder;
+use crate::training::{Training, announce, known_anomalies, summary};
 use crate::weights::ChosenWeights;
 
 const FOLDER: OutputFolder<'static> = OutputFolder {
@@ -91,16 +92,18 @@ impl DemoArgs {
         progress.finish();
         stop_if_interrupted()?;
         let dataset = index(&data, settings.data.layout, &settings.index_options())?;
+        announce(&settings, &weights, &mut progress);
+        let split = known_anomalies(&settings, &dataset, &mut progress)?;
         evaluation::FOLDER.prepare(&results, self.overwrite)?;
         let job = DemoJob {
             training: Training {
                 settings: &settings,
                 weights: &weights,
-                dataset: &dataset,
+                split: &split,
+                root: &data,
                 backend: backend.name,
+                checkpoints: None,
             },
-            dataset: &dataset,
-            data: &data,
             model: &model,
             results: &results,
             progress: &mut progress,
@@ -134,8 +137,6 @@ fn closing(output: &Path, seconds: f64, weights: &ChosenWeights) -> String {
 
 struct DemoJob<'a> {
     training: Training<'a>,
-    dataset: &'a Dataset,
-    data: &'a Path,
     model: &'a Path,
     results: &'a Path,
     progress: &'a mut Progress,
@@ -145,22 +146,25 @@ impl Job for DemoJob<'_> {
     type Output = (ModelHeader, Evaluated);
 
     fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<Self::Output> {
-        let model = self
-            .training
-            .run::<AB>(&device, self.model, self.progress)?;
+        let mut recorder = Recorder {
+            progress: self.progress,
+            log: None,
+        };
+        let mut model = self.training.fit::<AB>(&device, &mut recorder)?;
+        model.save(self.model, self.training.settings.train.with_backbone)?;
         let train = &self.training.settings.train;
         let mut run = Run::<AB::InnerBackend>::new(device, train.seed, self.progress)
             .with_batch_size(train.batch_size);
         let evaluation = Evaluation {
-            dataset: self.dataset,
-            root: self.data,
+            dataset: &self.training.split.dataset,
+            root: self.training.root,
             backend: self.training.backend,
             protocol: Protocol::Default,
             heatmaps: Heatmaps::All,
             original_resolution: false,
             out: self.results,
         };
-        let evaluated = evaluation.run(&model, &self.training.loader(), &mut run)?;
+        let evaluated = evaluation.run(&mut model, &self.training.loader(), &mut run)?;
         Ok((model.header().clone(), evaluated))
     }
 }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
-use burn_ad::data::{IndexOptions, Layout, index};
+use burn_ad::data::known::leave_out;
+use burn_ad::data::{IndexOptions, Kinds, Layout, index};
 use burn_ad::method::ModelHeader;
 use burn_ad::report::eval::Quality;
 use burn_ad::report::table::{Align, Table, number};
 use burn_ad::train::{Observer, Run};
 use clap::Args;
 
+use super::flags::only;
 use super::{MachineArgs, ModelArgs, ReadArgs, layout_parser};
 use crate::backend::{Job, dispatch};
 use crate::evaluation::{
@@ -24,7 +26,8 @@ use crate::weights::load_model;
 /// Measure a model on labelled images
 ///
 /// Writes metrics.json, predictions.csv, predictions.jsonl, report.html and heat maps, and prints the figures.
-/// Layout, split and seed are those of the training run, so that no training image is tested.
+/// Layout, split and seed are those of the training run, and known anomalies are left out, so that no training image
+/// is tested.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
@@ -47,6 +50,17 @@ pub(crate) struct EvalArgs {
     /// `paper` takes threshold and score range from the test set, as the papers' tables do
     #[arg(long, value_enum, default_value_t)]
     protocol: Protocol,
+    /// Test these kinds of anomaly alone, beside the normal images; separated by commas [default: all]
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        conflicts_with = "exclude_kinds"
+    )]
+    kinds: Vec<String>,
+    /// Test all kinds of anomaly but these
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    exclude_kinds: Vec<String>,
     /// End with exit code 1 when an image could not be read
     #[arg(long)]
     strict: bool,
@@ -64,9 +78,18 @@ impl EvalArgs {
         let header = ModelHeader::read(&self.model.model)?;
         let (layout, options) = self.split(&header)?;
         let dataset = index(&self.data, layout, &options)?;
+        let mut dataset = self.kinds().tested(dataset)?;
         let backend = self.machine.prepare()?;
         FOLDER.prepare(&self.output, self.overwrite)?;
         let mut progress = Progress::new(quiet);
+        let known = &header.training.known_anomalies;
+        let left_out = leave_out(&mut dataset, &self.data, known);
+        if !known.is_empty() {
+            progress.note(&format!(
+                "{left_out} of the model's {} known anomalies are among these images; they are not tested",
+                known.len()
+            ));
+        }
         if self.protocol == Protocol::Paper {
             progress.warn(PAPER);
         }
@@ -92,6 +115,14 @@ impl EvalArgs {
     }
 
     /// Layout and split of the training run, so that what it trained on is not tested.
+    /// The kinds that are tested.
+    fn kinds(&self) -> Kinds {
+        match only(&self.exclude_kinds) {
+            Some(Kinds::Only(names)) => Kinds::Except(names),
+            _ => only(&self.kinds).unwrap_or_default(),
+        }
+    }
+
     fn split(&self, header: &ModelHeader) -> Result<(Layout, IndexOptions)> {
         let config = self.model.model.join("config.json");
         let (trained, options) = if config.is_file() {
@@ -127,12 +158,12 @@ impl Job for EvalJob<'_> {
 
     fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<Evaluated> {
         let ModelArgs { model, weights } = self.model;
-        let model = load_model::<AB::InnerBackend>(model, weights.as_deref(), &device)?;
+        let mut model = load_model::<AB::InnerBackend>(model, weights.as_deref(), &device)?;
         let loader = self.read.loader(model.header());
         let seed = model.header().training.seed;
         let mut run = Run::<AB::InnerBackend>::new(device, seed, self.progress)
             .with_batch_size(self.read.batch_size);
-        self.evaluation.run(&model, &loader, &mut run)
+        self.evaluation.run(&mut model, &loader, &mut run)
     }
 }
 

@@ -5,6 +5,8 @@ mod backends;
 mod data;
 mod demo;
 mod eval;
+mod experiment;
+mod flags;
 mod predict;
 mod train;
 mod weights;
@@ -19,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::backend::{BackendChoice, BackendName};
 use crate::settings::DEFAULT_BATCH_SIZE;
+use crate::training::with_workers;
 
 /// Visual anomaly detection: learn what good products look like, find what is wrong with others.
 ///
@@ -37,6 +40,7 @@ pub(crate) struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
+    Experiment(Box<experiment::ExperimentArgs>),
     Predict(predict::PredictArgs),
     Demo(demo::DemoArgs),
     Data(data::DataArgs),
@@ -52,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => args.run(quiet),
             Command::Eval(args) => args.run(quiet),
+            Command::Experiment(args) => args.run(quiet),
             Command::Predict(args) => args.run(quiet),
             Command::Demo(args) => args.run(quiet),
             Command::Data(args) => args.run(quiet),
@@ -111,13 +116,6 @@ impl ReadArgs {
     /// The loader that a model needs.
     fn loader(&self, header: &ModelHeader) -> Loader {
         with_workers(Loader::new(header.preprocess.clone()), self.workers)
-    }
-}
-
-fn with_workers(loader: Loader, workers: Option<usize>) -> Loader {
-    match workers {
-        Some(workers) => loader.with_workers(workers),
-        None => loader,
     }
 }
 

@@ -57,13 +57,14 @@ pub(crate) struct Evaluated {
 }
 
 impl Evaluation<'_> {
-    /// Scores every test image, measures, and writes all files.
+    /// Scores every test image, measures, and writes all files. Under the papers' protocol the model takes over the
+    /// test set's statistics first.
     ///
     /// # Errors
     /// When there is no readable test image, a file cannot be written, or the run is interrupted.
     pub(crate) fn run<B: Backend>(
         &self,
-        model: &Model<B>,
+        model: &mut Model<B>,
         loader: &Loader,
         run: &mut Run<'_, B>,
     ) -> Result<Evaluated> {
@@ -73,6 +74,10 @@ impl Evaluation<'_> {
                 .path(self.root)
                 .help("score images without labels with `burn-ad predict`"));
         }
+        if self.protocol == Protocol::Paper {
+            model.adopt_test_statistics(samples, loader, run)?;
+        }
+        let model = &*model;
         let calibration = &model.header().calibration;
         let mut results: Vec<Option<Result<ScoredImage>>> = samples.iter().map(|_| None).collect();
         let mut heatmaps = HeatmapWriter::new(self.heatmaps, samples, self.out, style(calibration));
@@ -214,7 +219,7 @@ pub(crate) fn decision(anomalous: bool) -> Decision {
 }
 
 /// An error without its advice.
-fn one_line(error: &Error) -> String {
+pub(crate) fn one_line(error: &Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }

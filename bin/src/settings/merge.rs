@@ -116,14 +116,14 @@ fn list(value: &Value, path: &mut Vec<String>, all: &mut Vec<Vec<String>>) {
     }
 }
 
-/// `KEY=VALUE` as (its own text, nested tables); the value is JSON, TOML, or else a plain text.
+/// `KEY=VALUE` as (where it was given, nested tables); the value is JSON, TOML, or else a plain text.
 ///
 /// # Errors
 /// When there is no `=` or no key.
-pub(super) fn set(text: &str) -> Result<(String, Value)> {
+pub(super) fn set(origin: &str, text: &str) -> Result<(String, Value)> {
     let wrong = || {
-        Error::usage(format!("--set '{text}' is not KEY=VALUE"))
-            .help("for instance --set method.sigma=2")
+        Error::usage(format!("{origin} '{text}' is not KEY=VALUE"))
+            .help("for instance method.sigma=2")
     };
     let (key, value) = text.split_once('=').ok_or_else(wrong)?;
     let keys: Vec<&str> = key.split('.').map(str::trim).collect();
@@ -134,7 +134,7 @@ pub(super) fn set(text: &str) -> Result<(String, Value)> {
     let nested = keys.iter().rev().fold(value, |value, key| {
         Value::Object(Map::from_iter([((*key).to_owned(), value)]))
     });
-    Ok((format!("--set {text}"), nested))
+    Ok((format!("{origin} {text}"), nested))
 }
 
 fn parse(text: &str) -> Value {
@@ -165,11 +165,11 @@ mod tests {
             ("unit-norm", json!("unit-norm")),
             ("'max'", json!("max")),
         ] {
-            let (_, found) = set(&format!("a.b={text}")).unwrap();
+            let (_, found) = set("--set", &format!("a.b={text}")).unwrap();
             assert_eq!(found, json!({ "a": { "b": value } }), "{text}");
         }
         for text in ["sigma", "=2", "a..b=2"] {
-            assert!(set(text).unwrap_err().is_usage(), "{text}");
+            assert!(set("--set", text).unwrap_err().is_usage(), "{text}");
         }
     }
 

@@ -1,18 +1,21 @@
 //! The settings of a training run: preset, then file, then `--set`, then flags; the last one wins.
 
 mod merge;
+mod sections;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn_ad::backbone::BackboneConfig;
-use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, Layout};
+use burn_ad::augment::AugmentConfig;
+use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, KnownAnomalies, Layout};
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::merge::{Assignment, assignments, set};
+pub(crate) use self::sections::{
+    BackboneSettings, DEFAULT_BATCH_SIZE, DataSettings, Protocol, TrainSettings,
+};
 use crate::weights::ChosenWeights;
 
 /// The method where nothing else is said.
@@ -24,78 +27,17 @@ pub(crate) const DEFAULT_BACKBONE: &str = "tf_efficientnet_lite0";
 /// Everything that decides what a training run gives, beside the data.
 ///
 /// In a file (TOML or JSON): sections `[method]` (its `name`, and any of its settings), `[backbone]`,
-/// `[data]` and `[train]`. Whatever is absent keeps the preset's value.
+/// `[data]`, `[anomalies]` and `[train]`. Whatever is absent keeps the preset's value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) method: MethodConfig,
     pub(crate) backbone: BackboneSettings,
     pub(crate) data: DataSettings,
+    pub(crate) anomalies: KnownAnomalies,
     pub(crate) train: TrainSettings,
     /// The same, as it can be read again.
     resolved: Value,
 }
-
-/// Section `[backbone]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BackboneSettings {
-    /// Architecture; where absent that of the weights file, else the default.
-    pub(crate) name: Option<BackboneConfig>,
-    /// Weights file: imported, or a checkpoint. Relative to the working directory.
-    pub(crate) weights: Option<PathBuf>,
-    /// Random weights, drawn from the seed.
-    pub(crate) random: bool,
-}
-
-/// Section `[data]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DataSettings {
-    /// How the images are arranged in folders.
-    pub(crate) layout: Layout,
-    /// Side of the network's square input in pixels.
-    pub(crate) size: usize,
-    /// What happens to the aspect ratio.
-    pub(crate) fit: Fit,
-    /// Resampling filter; where absent, the one the backbone's weights were trained with.
-    pub(crate) filter: Option<Filter>,
-    /// Share of the normal images that train, in layouts without a split of their own.
-    pub(crate) train_share: f64,
-}
-
-/// Section `[train]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrainSettings {
-    /// Reproduces the run: split, random draws, random weights.
-    pub(crate) seed: u64,
-    /// Images per forward pass.
-    pub(crate) batch_size: usize,
-    /// Threads that decode images; where absent, one per core.
-    pub(crate) workers: Option<usize>,
-    /// Share of the training images kept aside for the threshold.
-    pub(crate) calibration_share: f64,
-    /// Share of normal images allowed above the threshold.
-    pub(crate) target_fpr: f64,
-    /// Where threshold and scale come from.
-    pub(crate) protocol: Protocol,
-    /// Whether the backbone's weights go into the model directory.
-    pub(crate) with_backbone: bool,
-}
-
-/// Where thresholds and the scale of scores come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Protocol {
-    /// Normal training images kept aside: scores mean something for one image alone.
-    #[default]
-    Default,
-    /// The test set, as in the papers: for reproducing their tables only.
-    Paper,
-}
-
-/// Images per forward pass where nothing else is said.
-pub(crate) const DEFAULT_BATCH_SIZE: usize = 8;
 
 impl Settings {
     /// Resolves the settings.
@@ -104,15 +46,37 @@ impl Settings {
     /// When the file cannot be read, a key is unknown, or a value does not fit; the message names the key, where
     /// it was given and, for an unknown one, the nearest that exists.
     pub(crate) fn resolve(file: Option<&Path>, sets: &[String], flags: Vec<Flag>) -> Result<Self> {
+        Self::resolve_variant(file, sets, flags, &[])
+    }
+
+    /// The same with `variant` on top, which wins over all others.
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve).
+    pub(crate) fn resolve_variant(
+        file: Option<&Path>,
+        sets: &[String],
+        flags: Vec<Flag>,
+        variant: &[Override],
+    ) -> Result<Self> {
         let file = match file {
             Some(path) => Some((path.display().to_string(), read(path)?)),
             None => None,
         };
         let sets = sets
             .iter()
-            .map(|text| set(text))
+            .map(|text| set("--set", text))
             .collect::<Result<Vec<_>>>()?;
-        let method = method_name(file.as_ref().map(|(_, value)| value), &sets, &flags);
+        let variant = variant
+            .iter()
+            .map(|over| set(&over.origin, &over.text))
+            .collect::<Result<Vec<_>>>()?;
+        let method = method_name(
+            file.as_ref().map(|(_, value)| value),
+            &sets,
+            &flags,
+            &variant,
+        );
         let mut resolved = defaults(&method)?;
 
         let mut all: Vec<Assignment> = Vec::new();
@@ -127,8 +91,14 @@ impl Settings {
             value: flag.value,
             origin: flag.name.to_owned(),
         }));
+        for (origin, value) in &variant {
+            all.extend(assignments(&resolved, value, origin)?);
+        }
+        // The preset is chosen; the name of another one that was overruled would not fit its settings.
+        all.retain(|given| given.path != ["method", "name"] || !given.value.is_string());
         // One at a time, so that an error can name the one that does not fit.
-        for assignment in all {
+        for mut assignment in all {
+            name_augmentation(&mut assignment)?;
             assignment.apply(&mut resolved);
             Self::from_value(&resolved).map_err(|reason| assignment.misfit(&reason))?;
         }
@@ -209,10 +179,20 @@ impl Settings {
             method: serde_json::from_value(method).map_err(text)?,
             backbone: serde_json::from_value(section("backbone")).map_err(text)?,
             data: serde_json::from_value(section("data")).map_err(text)?,
+            anomalies: serde_json::from_value(section("anomalies")).map_err(text)?,
             train: serde_json::from_value(section("train")).map_err(text)?,
             resolved: value.clone(),
         })
     }
+}
+
+/// `KEY=VALUE` that wins over everything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Override {
+    /// The flag it was given by, for errors.
+    pub(crate) origin: String,
+    /// `KEY=VALUE`.
+    pub(crate) text: String,
 }
 
 /// A setting given as a flag of its own.
@@ -258,10 +238,13 @@ fn defaults(method: &str) -> Result<Value> {
             filter: None,
             train_share: IndexOptions::default().train_share,
         })?,
+        "anomalies": json_of(&KnownAnomalies::default())?,
         "train": json_of(&TrainSettings {
             seed: 0,
             batch_size: DEFAULT_BATCH_SIZE,
             workers: None,
+            feature_memory_mib: None,
+            init_flows: None,
             calibration_share: 0.1,
             target_fpr: 0.01,
             protocol: Protocol::Default,
@@ -270,12 +253,32 @@ fn defaults(method: &str) -> Result<Value> {
     }))
 }
 
+/// `method.augment` may be the name of a preset.
+fn name_augmentation(assignment: &mut Assignment) -> Result<()> {
+    if assignment.path == ["method", "augment"]
+        && let Some(name) = assignment.value.as_str()
+    {
+        let preset = AugmentConfig::preset(name)
+            .map_err(|error| error.context(assignment.origin.clone()))?;
+        assignment.value = json_of(&preset)?;
+    }
+    Ok(())
+}
+
 /// The method decides which preset everything else is laid over, so it is looked for first.
-fn method_name(file: Option<&Value>, sets: &[(String, Value)], flags: &[Flag]) -> String {
+fn method_name(
+    file: Option<&Value>,
+    sets: &[(String, Value)],
+    flags: &[Flag],
+    variant: &[(String, Value)],
+) -> String {
     let in_value = |value: &Value| value["method"]["name"].as_str().map(str::to_owned);
+    let in_sets =
+        |sets: &[(String, Value)]| sets.iter().rev().find_map(|(_, value)| in_value(value));
     let flag = flags.iter().find(|flag| flag.path == ["method", "name"]);
-    flag.and_then(|flag| flag.value.as_str().map(str::to_owned))
-        .or_else(|| sets.iter().rev().find_map(|(_, value)| in_value(value)))
+    in_sets(variant)
+        .or_else(|| flag.and_then(|flag| flag.value.as_str().map(str::to_owned)))
+        .or_else(|| in_sets(sets))
         .or_else(|| file.and_then(in_value))
         .unwrap_or_else(|| DEFAULT_METHOD.to_owned())
 }
@@ -296,121 +299,4 @@ fn read(path: &Path) -> Result<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use burn_ad::method::npad::{ImageScore, Reduction};
-
-    fn file(name: &str, text: &str) -> Result<Settings> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        Settings::resolve(Some(&path), &[], Vec::new())
-    }
-
-    fn npad(settings: &Settings) -> burn_ad::method::npad::NpadConfig {
-        match &settings.method {
-            MethodConfig::Npad(config) => config.clone(),
-            other => panic!("{other} is not of N-pad's family"),
-        }
-    }
-
-    #[test]
-    fn flags_win_over_set_over_file_over_preset() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        std::fs::write(
-            &path,
-            "[train]\nseed = 1\nbatch_size = 2\n[data]\nsize = 64\n",
-        )
-        .unwrap();
-        let sets = ["train.seed=5".to_owned(), "train.batch_size=3".to_owned()];
-        let flag = Flag::given("--seed", ["train", "seed"], Some(9)).unwrap();
-        let settings = Settings::resolve(Some(&path), &sets, flag.into_iter().collect()).unwrap();
-        let train = &settings.train;
-        assert_eq!(
-            (train.seed, train.batch_size, settings.data.size),
-            (9, 3, 64)
-        );
-        assert_eq!(train.target_fpr, 0.01);
-    }
-
-    #[test]
-    fn a_file_chooses_its_preset_and_changes_nested_settings() {
-        let text = "[method]\nname = 'patchcore'\nsigma = 2\nreduction = { subset = 100 }\n\
-                    image_score = 'max'\n[method.bank]\nshare = 0.1\n";
-        let config = npad(&file("a.toml", text).unwrap());
-        let preset = burn_ad::method::npad::NpadConfig::patchcore();
-        assert_eq!(config.sigma, 2.0);
-        assert_eq!(config.reduction, Reduction::Subset(100));
-        assert_eq!(config.image_score, ImageScore::Max);
-        assert_eq!(config.bank.share, 0.1);
-        assert_eq!(config.bank.max_members, preset.bank.max_members);
-        assert_eq!(config.taps, preset.taps);
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_and_the_file() {
-        for (text, nearest) in [
-            ("[method]\nsigm = 2\n", "method.sigma"),
-            ("[method.gaussian]\nradus = 2\n", "method.gaussian.radius"),
-            ("seed = 2\n", "train.seed"),
-            ("[trian]\nseed = 2\n", "train"),
-        ] {
-            let error = file("a.toml", text).unwrap_err();
-            let message = error.to_string();
-            assert!(error.is_usage(), "{message}");
-            assert!(message.contains("a.toml"), "{message}");
-            assert!(
-                message.contains(&format!("did you mean '{nearest}'")),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_names_its_key() {
-        for (name, text, part) in [
-            ("a.toml", "[method]\nsigma = 'wide'\n", "method.sigma"),
-            ("a.json", r#"{"data": {"fit": "stretch"}}"#, "data.fit"),
-            (
-                "a.json",
-                r#"{"method": {"reduction": {"halve": 2}}}"#,
-                "method.reduction",
-            ),
-            ("a.json", r#"{"method": {"name": "padm"}}"#, "padm"),
-            ("a.toml", "[train]\nseed = -1\n", "train.seed"),
-            ("a.toml", "method = 3\n", "method"),
-            ("a.toml", "method = ", "a.toml"),
-            ("a.yaml", "", ".toml or .json"),
-        ] {
-            let error = file(name, text).unwrap_err();
-            assert!(error.is_usage(), "{error}");
-            assert!(error.to_string().contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn resolved_settings_read_back_the_same() {
-        for method in MethodConfig::PRESETS {
-            let sets = [
-                format!("method.name={method}"),
-                "train.protocol=paper".to_owned(),
-            ];
-            let settings = Settings::resolve(None, &sets, Vec::new()).unwrap();
-            assert_eq!(settings.train.calibration_share, 0.0);
-            let again = file("resolved.json", &settings.to_value().to_string()).unwrap();
-            assert_eq!(again, settings);
-        }
-    }
-
-    #[test]
-    fn contradictions_are_usage_errors() {
-        let sets = ["backbone.random=true", "backbone.weights=x.pth"].map(str::to_owned);
-        assert!(
-            Settings::resolve(None, &sets, Vec::new())
-                .unwrap_err()
-                .is_usage()
-        );
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::world::{FAILURE, command, copy, files, run};
+use crate::world::{DONE, FAILURE, Ran, USAGE, bgad_args, command, copy, draw_kinds, files, run};
 
 /// Starts a training run that takes a while, and waits until it has begun.
 fn start(dir: &Path) -> Child {
@@ -64,4 +64,93 @@ fn a_killed_run_leaves_an_older_model_whole() {
         ["predict", "model", "plate/test/good", "-o", "out"],
     )
     .ends_with(0);
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    draw_kinds(dir, "plate");
+    // Long enough to be stopped on the way.
+    let args = |model: &str, more: &[&str]| -> Vec<String> {
+        let mut args = bgad_args(model);
+        args.extend(
+            [
+                "--anomalies",
+                "2",
+                "--set",
+                "method.schedule.meta_epochs=12",
+            ]
+            .map(str::to_owned),
+        );
+        args.extend(more.iter().map(|&word| word.to_owned()));
+        args
+    };
+    run(dir, args("whole", &[])).ends_with(DONE);
+
+    let mut child = command(dir)
+        .args(args("new", &[]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = dir.join("new.train.jsonl");
+    // The third pass is over: the first meta epoch has left a checkpoint.
+    while std::fs::read_to_string(&log)
+        .unwrap_or_default()
+        .lines()
+        .count()
+        < 3
+    {
+        assert_eq!(child.try_wait().unwrap(), None, "the run ended early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let stopped = Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::new(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    stopped.ends_with(FAILURE).says(&[
+        "new.checkpoint",
+        "--resume",
+        "'method.taps=[8]'",
+        "interrupted",
+    ]);
+    assert!(!dir.join("new").exists());
+
+    run(dir, args("new", &[]))
+        .ends_with(USAGE)
+        .says(&["unfinished", "--resume", "--overwrite"]);
+    let other = ["--set", "method.loss.beta=0.2", "--resume"];
+    run(dir, args("new", &other))
+        .ends_with(USAGE)
+        .says(&["other settings", "--overwrite"]);
+    run(dir, args("new", &["--resume"])).ends_with(DONE);
+    let read = |path: &str| std::fs::read(dir.join(path)).unwrap();
+    assert!(
+        read("new/model.safetensors") == read("whole/model.safetensors"),
+        "the models differ"
+    );
+    assert_eq!(read("new/config.json"), read("whole/config.json"));
+    let passes = |model: &str| -> Vec<String> {
+        let log = String::from_utf8(read(&format!("{model}/train.jsonl"))).unwrap();
+        let lines = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .map(|line| {
+                format!(
+                    "{} {} {}",
+                    line["meta_epoch"], line["sub_epoch"], line["loss"]
+                )
+            })
+            .collect()
+    };
+    assert_eq!(passes("new"), passes("whole"));
+    let left = files(dir)
+        .into_iter()
+        .filter(|name| name.starts_with("new."));
+    assert_eq!(left.count(), 0);
 }

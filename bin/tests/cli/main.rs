@@ -4,7 +4,9 @@
 mod augment;
 mod data;
 mod eval;
+mod experiment;
 mod interrupt;
+mod known;
 mod predict;
 mod train;
 mod usage;

@@ -4,10 +4,11 @@ use std::process::Stdio;
 
 use crate::world::{DONE, FAILURE, USAGE, command, run, shared};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["train"],
     &["eval"],
+    &["experiment"],
     &["predict"],
     &["demo"],
     &["backends"],

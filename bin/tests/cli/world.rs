@@ -89,6 +89,47 @@ pub(crate) fn draw(dir: &Path, name: &str) -> PathBuf {
     path
 }
 
+/// A product of two kinds of defect, 4 images each, in `dir/name`.
+pub(crate) fn draw_kinds(dir: &Path, name: &str) {
+    let args = "--size 64 --train 8 --test-normal 3 --per-kind 4 --kinds stain,missing-hole";
+    let args = ["data", "synth", name].into_iter().chain(args.split(' '));
+    run(dir, args).ends_with(DONE);
+}
+
+/// Settings of a BGAD that learns in about a second.
+pub(crate) const QUICK_BGAD: [&str; 8] = [
+    "method.name=bgad",
+    "method.taps=[8]",
+    "method.flow.blocks=2",
+    "method.flow.position_channels=8",
+    "method.schedule.meta_epochs=2",
+    "method.schedule.sub_epochs=2",
+    "method.schedule.batch=6",
+    "method.schedule.chunk=64",
+];
+
+/// A training run of it on `plate`, without known anomalies yet.
+pub(crate) fn bgad_args(model: &str) -> Vec<String> {
+    let plain = [
+        "train",
+        "plate",
+        "-o",
+        model,
+        "--random-weights",
+        "--backbone",
+        "resnet18",
+        "--size",
+        "64",
+    ];
+    let sets = QUICK_BGAD.iter().flat_map(|set| ["--set", set]);
+    plain.into_iter().chain(sets).map(str::to_owned).collect()
+}
+
+/// A JSON file.
+pub(crate) fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 /// Trains a model `dir/model` on `data`.
 pub(crate) fn train(dir: &Path, data: &str, model: &str) -> Ran {
     let args = ["train", data, "-o", model].into_iter().chain(QUICK);

@@ -1,6 +1,7 @@
 //! What a run leaves behind for people and for other programs; burn-free.
 //!
 //! - [`eval`]: all numbers of an evaluation, as JSON and as text tables.
+//! - [`experiment`]: a grid of runs, mean and deviation over seeds.
 //! - [`predictions`]: one row per image, as CSV or JSON lines, written while the run goes on.
 //! - [`overlay`]: image, heat map and contours side by side; colours from [`colour`].
 //! - [`raw`]: anomaly maps as `.npy` or 16-bit PNG for further processing.
@@ -9,6 +10,7 @@
 
 pub mod colour;
 pub mod eval;
+pub mod experiment;
 mod histogram;
 pub mod html;
 pub mod memory;

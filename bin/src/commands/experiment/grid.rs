@@ -1,0 +1,260 @@
+//! The grid of an experiment: every variant with every value of every axis.
+
+use std::collections::BTreeSet;
+
+use burn_ad::data::{Kinds, KnownCount};
+use burn_ad::{Error, Result};
+
+use crate::settings::Override;
+
+/// A named set of settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Variant {
+    name: String,
+    sets: Vec<Override>,
+}
+
+impl Variant {
+    /// Reads `NAME: KEY=VALUE; KEY=VALUE`. Without a name the settings are the name; without settings it is the
+    /// experiment as it stands.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let (name, sets) = match text.split_once(':') {
+            // A colon of a value is none behind a name.
+            Some((name, sets)) if !name.contains('=') => (name.trim(), sets),
+            _ if text.contains('=') => (text.trim(), text),
+            _ => (text.trim(), ""),
+        };
+        if name.is_empty() {
+            return Err(Error::usage(format!("--variant '{text}' has no name"))
+                .help("for instance --variant 'no weights: method.loss.weights.enabled=false'"));
+        }
+        let sets = sets.split(';').map(str::trim).filter(|set| !set.is_empty());
+        let origin = format!("--variant '{name}'");
+        let sets: Vec<Override> = sets.map(|set| over(&origin, set)).collect::<Result<_>>()?;
+        Ok(Self {
+            name: name.to_owned(),
+            sets,
+        })
+    }
+}
+
+/// A setting and the values it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Axis {
+    key: String,
+    values: Vec<String>,
+}
+
+impl Axis {
+    /// Reads `KEY=V1,V2`.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::usage(format!("--vary '{text}' is not KEY=VALUE,VALUE"))
+                .help("for instance --vary method.loss.beta=0.01,0.05")
+        };
+        let (key, values) = text.split_once('=').ok_or_else(wrong)?;
+        let values: Vec<String> = split_values(values);
+        if key.trim().is_empty() || values.iter().any(String::is_empty) {
+            return Err(wrong());
+        }
+        Ok(Self {
+            key: key.trim().to_owned(),
+            values,
+        })
+    }
+}
+
+/// At the commas outside brackets and quotes, which belong to a value.
+fn split_values(text: &str) -> Vec<String> {
+    let (mut values, mut depth, mut quote) = (vec![String::new()], 0usize, None);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(open), _) => quote = (c != open).then_some(open),
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                values.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(value) = values.last_mut() {
+            value.push(c);
+        }
+    }
+    values.iter().map(|value| value.trim().to_owned()).collect()
+}
+
+/// One `KEY=VALUE` of an experiment.
+fn over(origin: &str, text: &str) -> Result<Override> {
+    let key = text.split('=').next().unwrap_or_default().trim();
+    for (reserved, flag) in [
+        ("train.seed", "--seeds"),
+        ("anomalies", "--anomalies, --anomaly-kinds and --split"),
+    ] {
+        if key == reserved || key.starts_with(&format!("{reserved}.")) {
+            return Err(Error::usage(format!(
+                "{origin}: an experiment decides about {key} itself"
+            ))
+            .help(format!("use {flag}")));
+        }
+    }
+    Ok(Override {
+        origin: origin.to_owned(),
+        text: text.to_owned(),
+    })
+}
+
+/// Which kinds of anomaly are learnt from, and which are tested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Split {
+    /// Learnt from as the settings say; all are tested.
+    General,
+    /// Learnt from one, tested on the others; each in turn.
+    OneClass(Vec<String>),
+    /// Learnt from all others, tested on these.
+    Unseen(Vec<String>),
+}
+
+/// One row of the results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GridCell {
+    /// One text an axis.
+    pub(super) labels: Vec<String>,
+    /// Settings of the variant and of the axes.
+    pub(super) sets: Vec<Override>,
+    /// How many anomalies are known, where an axis says so.
+    pub(super) count: Option<KnownCount>,
+    /// The kinds they are drawn from, where the split says so.
+    pub(super) drawn: Option<Kinds>,
+    /// The kinds that are tested.
+    pub(super) tested: Kinds,
+}
+
+/// All rows, and what they are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub(super) axes: Vec<String>,
+    pub(super) cells: Vec<GridCell>,
+    /// Rows over whose kinds a mean is shown, as ranges of `cells`.
+    pub(super) means: Vec<std::ops::Range<usize>>,
+}
+
+impl Grid {
+    /// The product of all that varies, the last axis fastest.
+    pub(super) fn new(variants: &[Variant], vary: &[Axis], counts: &[KnownCount]) -> Result<Self> {
+        let whole = GridCell {
+            labels: Vec::new(),
+            sets: Vec::new(),
+            count: None,
+            drawn: None,
+            tested: Kinds::All,
+        };
+        let (mut axes, mut cells) = (Vec::new(), vec![whole]);
+        if !variants.is_empty() || (vary.is_empty() && counts.is_empty()) {
+            let plain = [Variant::parse("as given")?];
+            let variants = if variants.is_empty() {
+                &plain
+            } else {
+                variants
+            };
+            axes.push("variant".to_owned());
+            cells = product(&cells, variants, |cell, variant| {
+                cell.labels.push(variant.name.clone());
+                cell.sets.extend(variant.sets.clone());
+            });
+        }
+        for axis in vary {
+            let sets: Vec<(String, Override)> = axis
+                .values
+                .iter()
+                .map(|value| {
+                    let set = over("--vary", &format!("{}={value}", axis.key))?;
+                    Ok((value.clone(), set))
+                })
+                .collect::<Result<_>>()?;
+            axes.push(short(axis, vary));
+            cells = product(&cells, &sets, |cell, (value, set)| {
+                cell.labels.push(value.clone());
+                cell.sets.push(set.clone());
+            });
+        }
+        if !counts.is_empty() {
+            axes.push("anomalies".to_owned());
+            cells = product(&cells, counts, |cell, &count| {
+                cell.labels.push(match count {
+                    KnownCount::Total(count) => count.to_string(),
+                    KnownCount::PerKind(count) => format!("{count} per kind"),
+                });
+                cell.count = Some(count);
+            });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(cell) = cells.iter().find(|cell| !seen.insert(cell.labels.clone())) {
+            let name = cell.labels.join(", ");
+            return Err(Error::usage(format!("the grid has two rows '{name}'"))
+                .help("give variants different names, and each value once"));
+        }
+        Ok(Self {
+            axes,
+            cells,
+            means: Vec::new(),
+        })
+    }
+
+    /// The same with kinds to learn from and kinds to test.
+    pub(super) fn with_split(mut self, split: &Split) -> Self {
+        match split {
+            Split::General => {}
+            Split::Unseen(kinds) => {
+                for cell in &mut self.cells {
+                    cell.drawn = Some(Kinds::Except(kinds.clone()));
+                    cell.tested = Kinds::Only(kinds.clone());
+                }
+            }
+            Split::OneClass(kinds) => {
+                self.axes.push("learnt kind".to_owned());
+                self.cells = product(&self.cells, kinds, |cell, kind| {
+                    cell.labels.push(kind.clone());
+                    cell.drawn = Some(Kinds::Only(vec![kind.clone()]));
+                    cell.tested = Kinds::Except(vec![kind.clone()]);
+                });
+                let starts = (0..self.cells.len()).step_by(kinds.len().max(1));
+                self.means = starts.map(|start| start..start + kinds.len()).collect();
+            }
+        }
+        self
+    }
+}
+
+/// Every cell once for every choice.
+fn product<T>(
+    cells: &[GridCell],
+    choices: &[T],
+    mut choose: impl FnMut(&mut GridCell, &T),
+) -> Vec<GridCell> {
+    let mut all = Vec::with_capacity(cells.len() * choices.len());
+    for cell in cells {
+        for choice in choices {
+            let mut cell = cell.clone();
+            choose(&mut cell, choice);
+            all.push(cell);
+        }
+    }
+    all
+}
+
+/// The last word of a key, where it is enough to tell axes apart.
+fn short(axis: &Axis, all: &[Axis]) -> String {
+    let last = |axis: &Axis| axis.key.rsplit('.').next().unwrap_or_default().to_owned();
+    let name = last(axis);
+    match all.iter().filter(|other| last(other) == name).count() {
+        1 => name,
+        _ => axis.key.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "grid_tests.rs"]
+mod tests;

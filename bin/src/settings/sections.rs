@@ -1,0 +1,74 @@
+//! The sections of a settings file.
+
+use std::path::PathBuf;
+
+use burn_ad::backbone::BackboneConfig;
+use burn_ad::data::{Filter, Fit, Layout};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Section `[backbone]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackboneSettings {
+    /// Architecture; where absent that of the weights file, else the default.
+    pub(crate) name: Option<BackboneConfig>,
+    /// Weights file: imported, or a checkpoint. Relative to the working directory.
+    pub(crate) weights: Option<PathBuf>,
+    /// Random weights, drawn from the seed.
+    pub(crate) random: bool,
+}
+
+/// Section `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataSettings {
+    /// How the images are arranged in folders.
+    pub(crate) layout: Layout,
+    /// Side of the network's square input in pixels.
+    pub(crate) size: usize,
+    /// What happens to the aspect ratio.
+    pub(crate) fit: Fit,
+    /// Resampling filter; where absent, the one the backbone's weights were trained with.
+    pub(crate) filter: Option<Filter>,
+    /// Share of the normal images that train, in layouts without a split of their own.
+    pub(crate) train_share: f64,
+}
+
+/// Section `[train]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainSettings {
+    /// Reproduces the run: split, random draws, random weights.
+    pub(crate) seed: u64,
+    /// Images per forward pass.
+    pub(crate) batch_size: usize,
+    /// Threads that decode images; where absent, one per core.
+    pub(crate) workers: Option<usize>,
+    /// Memory for cached features in MiB; where absent, the library's choice.
+    pub(crate) feature_memory_mib: Option<u64>,
+    /// Checkpoint of flows to begin with; where absent, they are drawn from the seed. Relative to the working directory.
+    pub(crate) init_flows: Option<PathBuf>,
+    /// Share of the training images kept aside for the threshold.
+    pub(crate) calibration_share: f64,
+    /// Share of normal images allowed above the threshold.
+    pub(crate) target_fpr: f64,
+    /// Where threshold and scale come from.
+    pub(crate) protocol: Protocol,
+    /// Whether the backbone's weights go into the model directory.
+    pub(crate) with_backbone: bool,
+}
+
+/// Where thresholds and the scale of scores come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protocol {
+    /// Normal training images kept aside: scores mean something for one image alone.
+    #[default]
+    Default,
+    /// The test set, as in the papers: for reproducing their tables only.
+    Paper,
+}
+
+/// Images per forward pass where nothing else is said.
+pub(crate) const DEFAULT_BATCH_SIZE: usize = 8;

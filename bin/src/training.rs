@@ -1,0 +1,290 @@
+//! Training runs as every command does them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::backend::AutodiffBackend;
+use burn_ad::data::known::relative_name;
+use burn_ad::data::{Dataset, Geometry, KnownSplit, Loader, Preprocess};
+use burn_ad::flow::StateDict;
+use burn_ad::method::bgad::Boundary;
+use burn_ad::method::{
+    CalibrationSource, MethodConfig, Model, ModelHeader, TrainOptions, TrainingImages,
+};
+use burn_ad::report::memory::peak_resident_bytes;
+use burn_ad::report::table::{Align, Table};
+use burn_ad::tensors::HostTensor;
+use burn_ad::train::{Checkpoints, Observer, Run};
+use burn_ad::{Error, Result};
+use burn_ad_weights::flows;
+
+use crate::backend::BackendName;
+use crate::progress::{Progress, duration};
+use crate::settings::{Protocol, Settings, TrainSettings};
+use crate::train_log::Recorder;
+use crate::weights::ChosenWeights;
+
+/// Chooses the known anomalies that the settings ask for, and says how many there are.
+///
+/// # Errors
+/// When the method does not know what to do with them or cannot do without, or there are not that many.
+pub(crate) fn known_anomalies(
+    settings: &Settings,
+    dataset: &Dataset,
+    progress: &mut Progress,
+) -> Result<KnownSplit> {
+    check_known(settings)?;
+    let split = settings.anomalies.choose(dataset, settings.train.seed)?;
+    if !split.known.is_empty() {
+        let used = if settings.method.uses_anomalies() {
+            "known anomalies to learn from; they are no test images any more"
+        } else {
+            "anomalies are kept out of the test set; this method learns from normal images alone"
+        };
+        progress.note(&format!("{} {used}", split.known.len()));
+    }
+    if split.without_mask > 0 {
+        let count = split.without_mask;
+        progress.warn(&format!(
+            "{count} anomalous images have no mask and cannot be known anomalies"
+        ));
+    }
+    Ok(split)
+}
+
+/// Says what lowers the quality of what is going to be trained.
+pub(crate) fn announce(settings: &Settings, weights: &ChosenWeights, progress: &mut Progress) {
+    if settings.train.protocol == Protocol::Paper {
+        progress.warn(
+            "protocol 'paper': all normal images are fitted, none is kept aside; the stored threshold means \
+             little. Evaluate with `burn-ad eval --protocol paper`",
+        );
+    }
+    if weights.random_seed().is_some() {
+        progress.note("note: random backbone weights; real ones find far more");
+    }
+}
+
+/// Whether method and number of known anomalies fit together.
+pub(crate) fn check_known(settings: &Settings) -> Result<()> {
+    let method = &settings.method;
+    let learners = || {
+        let learns =
+            |name: &&&str| MethodConfig::preset(name).is_ok_and(|preset| preset.uses_anomalies());
+        let names: Vec<&str> = MethodConfig::PRESETS
+            .iter()
+            .filter(learns)
+            .copied()
+            .collect();
+        names.join(", ")
+    };
+    match (settings.anomalies.count.is_none(), method) {
+        (false, MethodConfig::Npad(_)) => Err(Error::usage(format!(
+            "{method} learns from normal images alone; known anomalies mean nothing to it"
+        ))
+        .help(format!("leave them out, or choose one of: {}", learners()))),
+        (true, MethodConfig::Bgad(config))
+            if config.loss.boundary == Boundary::WithAnomalies && config.augment.needs_anomaly() =>
+        {
+            Err(Error::usage(format!(
+            "{method} learns from known anomalies, and none are given"
+        ))
+        .help(
+            "give some with --anomalies 10 (they are left out of the test set), or choose nfad, which needs none",
+        ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All that a training run is made from.
+#[derive(Clone)]
+pub(crate) struct Training<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) weights: &'a ChosenWeights,
+    pub(crate) split: &'a KnownSplit,
+    /// The dataset's folder; known anomalies are recorded by their names below it.
+    pub(crate) root: &'a Path,
+    pub(crate) backend: BackendName,
+    /// Where an iterative method keeps its checkpoint.
+    pub(crate) checkpoints: Option<Checkpoints>,
+}
+
+impl Training<'_> {
+    /// How images are brought to the network.
+    pub(crate) fn loader(&self) -> Loader {
+        let data = &self.settings.data;
+        let preprocess = Preprocess {
+            geometry: Geometry {
+                fit: data.fit,
+                size: data.size,
+                filter: data.filter.unwrap_or_else(|| self.weights.filter()),
+            },
+            normalisation: self.weights.normalisation(),
+        };
+        with_workers(Loader::new(preprocess), self.settings.train.workers)
+    }
+
+    /// Trains and calibrates.
+    pub(crate) fn fit<AB: AutodiffBackend>(
+        &self,
+        device: &AB::Device,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<Model<AB::InnerBackend>> {
+        let train = &self.settings.train;
+        let KnownSplit { known, dataset, .. } = self.split;
+        let options = TrainOptions {
+            dataset: dataset.name.clone(),
+            backend: self.backend.to_string(),
+            weights_source: self.weights.source(),
+            random_seed: self.weights.random_seed(),
+            calibration_share: train.calibration_share,
+            target_fpr: train.target_fpr,
+            known_anomalies: known
+                .iter()
+                .map(|sample| relative_name(sample, self.root))
+                .collect(),
+        };
+        let initial_flows = initial_flows(train)?;
+        let images = TrainingImages {
+            normal: &dataset.train,
+            anomalous: known,
+            initial_flows: &initial_flows,
+        };
+        let backbone = self.weights.backbone::<AB::InnerBackend>(device)?;
+        let mut run = Run::<AB>::new(device.clone(), train.seed, recorder)
+            .with_batch_size(train.batch_size)
+            .with_checkpoints(self.checkpoints.clone());
+        if let Some(memory) = train.feature_memory_mib {
+            run = run.with_feature_memory(memory << 20);
+        }
+        let method = &self.settings.method;
+        let model = Model::train(
+            method,
+            backbone,
+            &images,
+            &self.loader(),
+            &options,
+            &mut run,
+        )?;
+        recorder.progress.finish();
+        Ok(model)
+    }
+}
+
+/// The flows that training begins with, one a tap; none where they are drawn from the seed.
+fn initial_flows(train: &TrainSettings) -> Result<Vec<Vec<StateDict>>> {
+    let Some(path) = &train.init_flows else {
+        return Ok(Vec::new());
+    };
+    let tensors = |block: BTreeMap<String, flows::HostTensor>| {
+        let tensor = |(name, tensor): (String, flows::HostTensor)| {
+            (name, HostTensor::new(tensor.shape, tensor.values))
+        };
+        block.into_iter().map(tensor).collect()
+    };
+    let flows = flows::read_flows(path)?.into_iter();
+    Ok(flows
+        .map(|flow| flow.blocks.into_iter().map(tensors).collect())
+        .collect())
+}
+
+/// The loader with as many threads as asked for.
+pub(crate) fn with_workers(loader: Loader, workers: Option<usize>) -> Loader {
+    match workers {
+        Some(workers) => loader.with_workers(workers),
+        None => loader,
+    }
+}
+
+/// What was trained, in one table.
+pub(crate) fn summary(header: &ModelHeader, output: &Path) -> Table {
+    let calibration = &header.calibration;
+    let images = match calibration.source {
+        CalibrationSource::HeldOut => format!("{} images kept aside", calibration.images),
+        CalibrationSource::Training => {
+            format!("{} images, the ones it was fitted on", calibration.images)
+        }
+        CalibrationSource::TestSet => format!("{} test images", calibration.images),
+    };
+    let peak = peak_resident_bytes()
+        .map(|bytes| format!("{:.0} MiB", bytes as f64 / 1_048_576.0))
+        .unwrap_or_default();
+    let training = &header.training;
+    let known = training.known_anomalies.len();
+    // The model exists, so its backbone has the taps.
+    let parameters = header
+        .method
+        .parameters(&header.backbone.arch)
+        .ok()
+        .flatten();
+    let mut table = Table::new([("trained", Align::Left), ("", Align::Left)]);
+    let rows = [
+        ("method", Some(header.method.to_string())),
+        (
+            "backbone",
+            Some(format!(
+                "{}, {}",
+                header.backbone.arch, header.backbone.source
+            )),
+        ),
+        (
+            "trainable parameters",
+            parameters.map(|[trainable, all]| {
+                format!(
+                    "{} ({} with the fixed rotations)",
+                    thousands(trainable),
+                    thousands(all)
+                )
+            }),
+        ),
+        ("dataset", Some(training.dataset.clone())),
+        ("normal images", Some(training.images.to_string())),
+        ("known anomalies", (known > 0).then(|| known.to_string())),
+        ("calibration", Some(images)),
+        (
+            "threshold",
+            Some(format!(
+                "{:.4} (false-positive rate at most {:.3})",
+                calibration.threshold,
+                calibration.guaranteed_fpr()
+            )),
+        ),
+        ("backend", Some(training.backend.clone())),
+        ("time", Some(duration(training.seconds))),
+        ("peak memory", Some(peak)),
+        ("model", Some(output.display().to_string())),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            table.row([name.to_owned(), value]);
+        }
+    }
+    table
+}
+
+/// `2,641,920`.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!(
+            [0, 999, 1000, 2_641_920].map(thousands),
+            ["0", "999", "1,000", "2,641,920"]
+        );
+    }
+}
