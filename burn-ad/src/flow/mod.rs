@@ -9,6 +9,8 @@ mod config;
 mod coupling;
 mod freia;
 mod on_cpu;
+#[cfg(test)]
+mod parity;
 mod position;
 mod stack;
 #[cfg(test)]

@@ -11,6 +11,8 @@
 mod config;
 mod learner;
 mod loss;
+#[cfg(test)]
+mod parity;
 mod plan;
 mod pool;
 mod scale;
