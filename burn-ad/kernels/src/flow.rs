@@ -241,11 +241,7 @@ pub fn forward<'a>(
     workspace: &'a mut Workspace,
 ) -> Pass<'a> {
     let vectors = x.len() / shape.channels;
-    assert_eq!(x.len(), vectors * shape.channels, "values of the vectors");
-    assert!(
-        condition.indices.iter().all(|rows| rows.len() == vectors),
-        "one condition a vector"
-    );
+    check(&shape, x, &condition);
     let prepared: Vec<Prepared<'a>> = blocks
         .par_iter()
         .map(|block| Prepared::new(&shape, block, &condition))
@@ -257,7 +253,7 @@ pub fn forward<'a>(
     tiles
         .zip(x.par_chunks(TILE * shape.channels))
         .for_each(|((index, tile), x)| {
-            tile.forward(&shape, &prepared, x, &condition, index * TILE);
+            tile.forward(&shape, &prepared, x, &condition, index * TILE, true);
         });
     Pass {
         shape,
@@ -268,19 +264,52 @@ pub fn forward<'a>(
     }
 }
 
+/// What [`Pass::likelihoods`] gives, without memory for a backward pass.
+///
+/// # Panics
+/// If sizes do not fit `shape`.
+pub fn likelihoods(
+    shape: Shape,
+    blocks: &[Block],
+    x: &[f32],
+    condition: Condition<'_>,
+) -> Vec<f32> {
+    let vectors = x.len() / shape.channels;
+    check(&shape, x, &condition);
+    let prepared: Vec<Prepared<'_>> = blocks
+        .par_iter()
+        .map(|block| Prepared::new(&shape, block, &condition))
+        .collect();
+    let mut values = vec![0.0; vectors];
+    values
+        .par_chunks_mut(TILE)
+        .zip(x.par_chunks(TILE * shape.channels))
+        .enumerate()
+        .for_each_init(Tile::default, |tile, (index, (values, x))| {
+            tile.forward(&shape, &prepared, x, &condition, index * TILE, false);
+            for (value, found) in values.iter_mut().zip(tile.likelihoods(shape.channels)) {
+                *value = found;
+            }
+        });
+    values
+}
+
+fn check(shape: &Shape, x: &[f32], condition: &Condition<'_>) {
+    let vectors = x.len() / shape.channels;
+    assert_eq!(x.len(), vectors * shape.channels, "values of the vectors");
+    assert!(
+        condition.indices.iter().all(|rows| rows.len() == vectors),
+        "one condition a vector"
+    );
+}
+
 impl Pass<'_> {
     /// Logarithms of the determinant, less half the squared norm of `z`: the log-likelihood up to the
     /// Gaussian's constant, `[vectors]`.
     pub fn likelihoods(&self) -> Vec<f32> {
-        let channels = self.shape.channels;
         let tiles = self.workspace.tiles.iter();
         tiles
-            .flat_map(|tile| {
-                tile.z
-                    .chunks_exact(channels)
-                    .zip(&tile.log_det)
-                    .map(|(z, log_det)| log_det - 0.5 * z.iter().map(|z| z * z).sum::<f32>())
-            })
+            .flat_map(|tile| tile.likelihoods(self.shape.channels))
             .collect()
     }
 
@@ -327,6 +356,11 @@ impl Pass<'_> {
 }
 
 impl Tile {
+    fn likelihoods(&self, channels: usize) -> impl Iterator<Item = f32> {
+        let z = self.z.chunks_exact(channels).zip(&self.log_det);
+        z.map(|(z, log_det)| log_det - 0.5 * z.iter().map(|z| z * z).sum::<f32>())
+    }
+
     fn forward(
         &mut self,
         shape: &Shape,
@@ -334,17 +368,21 @@ impl Tile {
         x: &[f32],
         condition: &Condition<'_>,
         first: usize,
+        keep: bool,
     ) {
         let (channels, kept, moved) = (shape.channels, shape.kept(), shape.moved());
         let hidden = shape.hidden;
         let rows = x.len() / channels;
-        self.traces.resize(prepared.len(), Trace::default());
+        // Without a backward pass to come, all blocks leave their traces in one place.
+        let traces = if keep { prepared.len() } else { 1 };
+        self.traces.resize(traces, Trace::default());
         self.z.clear();
         self.z.extend_from_slice(x);
         self.log_det.clear();
         self.log_det.resize(rows, 0.0);
         self.out.resize(rows * 2 * moved, 0.0);
-        for (trace, prepared) in self.traces.iter_mut().zip(prepared) {
+        for (index, prepared) in prepared.iter().enumerate() {
+            let trace = &mut self.traces[index % traces];
             std::mem::swap(&mut trace.x, &mut self.z);
             trace.hidden.resize(rows * hidden, 0.0);
             for (row, values) in trace.hidden.chunks_exact_mut(hidden).enumerate() {

@@ -7,7 +7,7 @@ use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use burn_ad_kernels::flow::{self, Block, Clamp as KernelClamp, Condition, Pass, Shape, Workspace};
+use burn_ad_kernels::flow::{self, Block, Clamp as KernelClamp, Condition, Shape, Workspace};
 
 use super::coupling::CouplingBlock;
 use super::position::axis_tables;
@@ -20,15 +20,15 @@ pub fn computes_on_cpu<B: Backend>(device: &B::Device) -> bool {
     ["flex", "ndarray"].iter().any(|cpu| name.contains(cpu))
 }
 
-/// Gradient steps of one flow on the CPU; keeps their memory from step to step.
-#[derive(Debug, Default)]
-pub struct CpuSteps {
+/// One flow's likelihoods and gradients on the CPU; keeps the memory of gradient steps.
+#[derive(Clone, Debug, Default)]
+pub struct CpuFlow {
     tables: Vec<(Vec<f32>, usize)>,
     columns: usize,
     workspace: Workspace,
 }
 
-impl CpuSteps {
+impl CpuFlow {
     /// For vectors of a map of `grid` `[rows, columns]`.
     pub fn new(grid: [usize; 2], position_channels: usize) -> Self {
         Self {
@@ -36,6 +36,27 @@ impl CpuSteps {
             columns: grid[1],
             workspace: Workspace::default(),
         }
+    }
+
+    /// Log-likelihoods a dimension of `vectors`, row-major, one for each of `positions`.
+    ///
+    /// # Panics
+    /// If there are not as many vectors as positions.
+    pub fn likelihoods<B: Backend>(
+        &self,
+        flow: &ConditionalFlow<B>,
+        vectors: &[f32],
+        positions: &[usize],
+    ) -> Vec<f32> {
+        let blocks = blocks_of(flow);
+        let shape = self.shape(flow, &blocks);
+        let indices = self.indices(positions);
+        let condition = Condition {
+            tables: &self.tables,
+            indices: &indices,
+        };
+        let values = flow::likelihoods(shape, &blocks, vectors, condition);
+        per_dimension(values, flow.channels())
     }
 
     /// Log-likelihoods a dimension of `vectors` (row-major, one for each of `positions`) go to
@@ -53,11 +74,31 @@ impl CpuSteps {
     ) -> Option<GradientsParams> {
         let channels = flow.channels();
         assert_eq!(vectors.len(), positions.len() * channels, "vectors");
-        let blocks: Vec<Block> = flow.blocks().iter().map(to_host).collect();
-        let first = &flow.blocks()[0];
-        let (alpha, clamp) = first.bound();
-        let shape = Shape {
-            channels,
+        let blocks = blocks_of(flow);
+        let shape = self.shape(flow, &blocks);
+        let indices = self.indices(positions);
+        let condition = Condition {
+            tables: &self.tables,
+            indices: &indices,
+        };
+        let pass = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
+        let values = per_dimension(pass.likelihoods(), channels);
+        let seed: Vec<f32> = seed(&values)?
+            .into_iter()
+            .map(|value| value / channels as f32)
+            .collect();
+        let mut gradients = GradientsParams::new();
+        let device = flow.blocks()[0].scale.device();
+        for (block, values) in flow.blocks().iter().zip(pass.backward(&seed)) {
+            register(block, values, &device, &mut gradients);
+        }
+        Some(gradients)
+    }
+
+    fn shape<B: Backend>(&self, flow: &ConditionalFlow<B>, blocks: &[Block]) -> Shape {
+        let (alpha, clamp) = flow.blocks()[0].bound();
+        Shape {
+            channels: flow.channels(),
             condition: self.tables.iter().map(|(_, width)| width).sum(),
             hidden: blocks[0].bias_hidden.len(),
             clamp: match clamp {
@@ -65,42 +106,37 @@ impl CpuSteps {
                 Clamp::ScaledTanh => KernelClamp::ScaledTanh,
             },
             alpha: alpha as f32,
-        };
+        }
+    }
+
+    /// The entry of each position in the tables of columns and rows.
+    fn indices(&self, positions: &[usize]) -> Vec<Vec<u32>> {
         let index = |of: &dyn Fn(usize) -> usize| -> Vec<u32> {
             positions.iter().map(|&at| of(at) as u32).collect()
         };
-        let indices = match self.tables.is_empty() {
-            true => Vec::new(),
-            false => vec![
-                index(&|at| at % self.columns),
-                index(&|at| at / self.columns),
-            ],
-        };
-        let condition = Condition {
-            tables: &self.tables,
-            indices: &indices,
-        };
-        let pass: Pass<'_> = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
-        let values: Vec<f32> = pass
-            .likelihoods()
-            .into_iter()
-            .map(|value| value / channels as f32 - HALF_LN_TAU as f32)
-            .collect();
-        let seed: Vec<f32> = seed(&values)?
-            .into_iter()
-            .map(|value| value / channels as f32)
-            .collect();
-        let mut gradients = GradientsParams::new();
-        let device = first.scale.device();
-        for (block, values) in flow.blocks().iter().zip(pass.backward(&seed)) {
-            register(block, values, &device, &mut gradients);
+        if self.tables.is_empty() {
+            return Vec::new();
         }
-        Some(gradients)
+        vec![
+            index(&|at| at % self.columns),
+            index(&|at| at / self.columns),
+        ]
     }
 }
 
-fn to_host<AB: AutodiffBackend>(block: &CouplingBlock<AB>) -> Block {
-    let read = |param: &Param<Tensor<AB, 2>>| to_vec(param.val().inner());
+fn per_dimension(mut values: Vec<f32>, channels: usize) -> Vec<f32> {
+    for value in &mut values {
+        *value = *value / channels as f32 - HALF_LN_TAU as f32;
+    }
+    values
+}
+
+fn blocks_of<B: Backend>(flow: &ConditionalFlow<B>) -> Vec<Block> {
+    flow.blocks().iter().map(to_host).collect()
+}
+
+fn to_host<B: Backend>(block: &CouplingBlock<B>) -> Block {
+    let read = |param: &Param<Tensor<B, 2>>| to_vec(param.val());
     Block {
         weight_x: read(&block.weight_x),
         weight_condition: block

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::loss::ChunkLoss;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Condition, ConditionalFlow, CpuSteps, Flow, PositionCode, computes_on_cpu, log_likelihood,
+    Condition, ConditionalFlow, CpuFlow, Flow, PositionCode, computes_on_cpu, log_likelihood,
 };
 use crate::tensors::to_vec;
 
@@ -23,7 +23,7 @@ pub struct FlowLearner<AB: AutodiffBackend> {
     optimiser: OptimizerAdaptor<Adam, ConditionalFlow<AB>, AB>,
     code: PositionCode<AB::InnerBackend>,
     device: AB::Device,
-    on_cpu: Option<CpuSteps>,
+    on_cpu: Option<CpuFlow>,
 }
 
 impl<AB: AutodiffBackend> FlowLearner<AB> {
@@ -39,7 +39,7 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
             optimiser: AdamConfig::new().with_epsilon(ADAM_EPSILON).init(),
             code: PositionCode::new(grid, position_channels, device),
             device: device.clone(),
-            on_cpu: computes_on_cpu::<AB>(device).then(|| CpuSteps::new(grid, position_channels)),
+            on_cpu: computes_on_cpu::<AB>(device).then(|| CpuFlow::new(grid, position_channels)),
         }
     }
 

@@ -34,9 +34,11 @@ use crate::backbone::{Backbone, BackboneConfig, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use crate::flow::{ConditionalFlow, Flow, PositionCode, log_likelihood};
+use crate::flow::{
+    ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu, log_likelihood,
+};
 use crate::ops;
-use crate::tensors::{HostTensor, TensorSet};
+use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::{Run, Step};
 
 /// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
@@ -59,13 +61,31 @@ struct Level<B: Backend> {
     map: TapMap,
     flow: ConditionalFlow<B>,
     code: PositionCode<B>,
+    /// For backends that compute on the CPU.
+    on_cpu: Option<CpuFlow>,
 }
 
 impl<B: Backend> Level<B> {
+    fn new(map: TapMap, flow: ConditionalFlow<B>, config: &FlowConfig, device: &B::Device) -> Self {
+        let channels = config.position_channels;
+        Self {
+            map,
+            flow,
+            code: PositionCode::new(map.grid, channels, device),
+            on_cpu: computes_on_cpu::<B>(device).then(|| CpuFlow::new(map.grid, channels)),
+        }
+    }
+
     /// Log-likelihoods a dimension, `[batch, rows, columns]`, of vectors `[batch, positions, channels]`.
     fn likelihoods(&self, vectors: Tensor<B, 3>) -> Tensor<B, 3> {
         let device = vectors.device();
         let [batch, positions, channels] = vectors.dims();
+        let [height, width] = self.map.grid;
+        if let Some(on_cpu) = &self.on_cpu {
+            let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
+            let values = on_cpu.likelihoods(&self.flow, &to_vec(vectors), &at);
+            return Tensor::from_data(TensorData::new(values, [batch, height, width]), &device);
+        }
         let images_at_once = (VECTORS_AT_ONCE / positions).max(1);
         let mut parts = Vec::new();
         for first in (0..batch).step_by(images_at_once) {
@@ -76,7 +96,6 @@ impl<B: Backend> Level<B> {
                 .narrow(0, first, images)
                 .reshape([images * positions, channels]);
             let (z, log_det) = self.flow.forward(rows, &self.code.condition(&at, &device));
-            let [height, width] = self.map.grid;
             parts.push(log_likelihood(z, log_det).reshape([images, height, width]));
         }
         Tensor::cat(parts, 0)
@@ -92,10 +111,8 @@ impl<B: Backend> Bgad<B> {
         size: usize,
         device: &B::Device,
     ) -> Self {
-        let level = |(flow, &map): (ConditionalFlow<B>, &TapMap)| Level {
-            map,
-            flow,
-            code: PositionCode::new(map.grid, config.flow.position_channels, device),
+        let level = |(flow, &map): (ConditionalFlow<B>, &TapMap)| {
+            Level::new(map, flow, &config.flow, device)
         };
         Self {
             config: config.clone(),
