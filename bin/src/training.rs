@@ -1,6 +1,5 @@
 //! Training runs as every command does them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -13,7 +12,6 @@ use burn_ad::method::{
 };
 use burn_ad::report::memory::peak_resident_bytes;
 use burn_ad::report::table::{Align, Table};
-use burn_ad::tensors::HostTensor;
 use burn_ad::train::{Checkpoints, Observer, Run};
 use burn_ad::{Error, Result};
 use burn_ad_weights::flows;
@@ -177,16 +175,8 @@ fn initial_flows(train: &TrainSettings) -> Result<Vec<Vec<StateDict>>> {
     let Some(path) = &train.init_flows else {
         return Ok(Vec::new());
     };
-    let tensors = |block: BTreeMap<String, flows::HostTensor>| {
-        let tensor = |(name, tensor): (String, flows::HostTensor)| {
-            (name, HostTensor::new(tensor.shape, tensor.values))
-        };
-        block.into_iter().map(tensor).collect()
-    };
     let flows = flows::read_flows(path)?.into_iter();
-    Ok(flows
-        .map(|flow| flow.blocks.into_iter().map(tensors).collect())
-        .collect())
+    Ok(flows.map(|flow| flow.blocks).collect())
 }
 
 /// The loader with as many threads as asked for.

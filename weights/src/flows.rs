@@ -5,21 +5,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn_ad::error::{Error, Result};
+use burn_ad::flow::StateDict;
+use burn_ad::tensors::HostTensor;
 
 use crate::checkpoint::{Checkpoint, Dtype};
 
 #[cfg(test)]
 #[path = "flows_tests.rs"]
 mod tests;
-
-/// A tensor in the host's memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostTensor {
-    /// Sizes of the dimensions.
-    pub shape: Vec<usize>,
-    /// Values, row-major.
-    pub values: Vec<f32>,
-}
 
 /// The parameters of one flow, checked to fit together.
 ///
@@ -38,7 +31,7 @@ pub struct FlowStateDict {
     /// `[2 C2, 2D]`, `subnet.2.bias` `[2 C2]`, `global_scale` `[1, C]`, `global_offset` `[1, C]` and
     /// `w_perm` `[C, C]`, orthogonal, applied as `y = x w_perm^T`. Hard permutations, which later
     /// FrEIA stores as indices, are given as such a matrix too.
-    pub blocks: Vec<BTreeMap<String, HostTensor>>,
+    pub blocks: Vec<StateDict>,
 }
 
 /// Tensors of a block.
@@ -211,11 +204,7 @@ fn read_flow(
     })
 }
 
-fn read_block(
-    checkpoint: &Checkpoint,
-    sizes: Sizes,
-    keys: &Block,
-) -> Result<BTreeMap<String, HostTensor>> {
+fn read_block(checkpoint: &Checkpoint, sizes: Sizes, keys: &Block) -> Result<StateDict> {
     let fail = |why: String| fault(checkpoint.path(), why);
     let mut block = BTreeMap::new();
     for (&parameter, key) in keys {
@@ -236,7 +225,7 @@ fn read_block(
         if !values.iter().all(|value| value.is_finite()) {
             return Err(fail(format!("{key} has values that are not finite")));
         }
-        block.insert(parameter.to_owned(), HostTensor { shape, values });
+        block.insert(parameter.to_owned(), HostTensor::new(shape, values));
     }
     let inverse = block.remove(INVERSE);
     if let (Some(inverse), Some(rotation)) = (inverse, block.get(ROTATION)) {

@@ -28,7 +28,7 @@ mod info;
 pub use checkpoint::Checkpoint;
 pub use detect::detect_arch;
 pub use fetch::{fetch_and_import, resolve};
-pub use flows::{FlowStateDict, HostTensor, read_flows};
+pub use flows::{FlowStateDict, read_flows};
 pub use import::import;
 pub use info::{Detected, Imported, Info, info};
 pub use keys::KeyStyle;

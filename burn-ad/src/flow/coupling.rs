@@ -129,7 +129,7 @@ impl<B: Backend> CouplingBlock<B> {
     pub(super) fn from_named(
         config: &FlowConfig,
         channels: usize,
-        take: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>,
+        mut take: impl FnMut(&str, [usize; 2]) -> Result<Vec<f32>>,
         device: &B::Device,
     ) -> Result<Self> {
         let inputs = config.subnet_inputs(channels);

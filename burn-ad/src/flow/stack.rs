@@ -56,11 +56,11 @@ impl<B: Backend> ConditionalFlow<B> {
     ) -> Result<Self> {
         let blocks = (0..config.blocks)
             .map(|index| {
-                let mut take = |name: &str, shape: [usize; 2]| -> Result<Vec<f32>> {
+                let take = |name: &str, shape: [usize; 2]| -> Result<Vec<f32>> {
                     let name = format!("{prefix}.{index}.{name}");
                     Ok(tensors.take(&name, &shape.map(Some))?.values)
                 };
-                CouplingBlock::from_named(config, channels, &mut take, device)
+                CouplingBlock::from_named(config, channels, take, device)
             })
             .collect::<Result<_>>()?;
         Ok(Self::new(blocks))

@@ -12,6 +12,7 @@ mod data_image;
 mod data_layout;
 mod data_loader;
 mod data_pillow;
+mod flow_import;
 mod metrics_parity;
 mod metrics_properties;
 mod npad_conformance;

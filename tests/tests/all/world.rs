@@ -1,4 +1,5 @@
 //! The small world that every method is tried in: a procedural product and a random ResNet-18.
+#![allow(clippy::unwrap_used)]
 
 use burn::tensor::backend::Backend;
 use burn_ad::backbone::{Backbone, BackboneConfig};
