@@ -17,5 +17,4 @@ shift 3
   --variant 'BGAD, no RPAG: method.augment=none; method.loss.weights.enabled=false' \
   --variant 'BGAD, RPAG: method.loss.weights.enabled=false' \
   --variant 'BGAD, RPAG, weights: method.loss.weights.enabled=true' \
-  --variant 'BGAD, RPAG, weights capped at 5: method.loss.weights.cap=5' \
   "$@"

@@ -241,11 +241,7 @@ pub fn forward<'a>(
     workspace: &'a mut Workspace,
 ) -> Pass<'a> {
     let vectors = x.len() / shape.channels;
-    check(&shape, x, &condition);
-    let prepared: Vec<Prepared<'a>> = blocks
-        .par_iter()
-        .map(|block| Prepared::new(&shape, block, &condition))
-        .collect();
+    let prepared = prepare(&shape, blocks, x, &condition);
     workspace
         .tiles
         .resize(vectors.div_ceil(TILE), Tile::default());
@@ -275,11 +271,7 @@ pub fn likelihoods(
     condition: Condition<'_>,
 ) -> Vec<f32> {
     let vectors = x.len() / shape.channels;
-    check(&shape, x, &condition);
-    let prepared: Vec<Prepared<'_>> = blocks
-        .par_iter()
-        .map(|block| Prepared::new(&shape, block, &condition))
-        .collect();
+    let prepared = prepare(&shape, blocks, x, &condition);
     let mut values = vec![0.0; vectors];
     values
         .par_chunks_mut(TILE)
@@ -294,13 +286,22 @@ pub fn likelihoods(
     values
 }
 
-fn check(shape: &Shape, x: &[f32], condition: &Condition<'_>) {
+fn prepare<'a>(
+    shape: &Shape,
+    blocks: &'a [Block],
+    x: &[f32],
+    condition: &Condition<'_>,
+) -> Vec<Prepared<'a>> {
     let vectors = x.len() / shape.channels;
     assert_eq!(x.len(), vectors * shape.channels, "values of the vectors");
     assert!(
         condition.indices.iter().all(|rows| rows.len() == vectors),
         "one condition a vector"
     );
+    blocks
+        .par_iter()
+        .map(|block| Prepared::new(shape, block, condition))
+        .collect()
 }
 
 impl Pass<'_> {

@@ -51,10 +51,8 @@ impl CpuFlow {
         let blocks = blocks_of(flow);
         let shape = self.shape(flow, &blocks);
         let indices = self.indices(positions);
-        let condition = Condition {
-            tables: &self.tables,
-            indices: &indices,
-        };
+        let (tables, indices) = (&self.tables, &indices);
+        let condition = Condition { tables, indices };
         let values = flow::likelihoods(shape, &blocks, vectors, condition);
         per_dimension(values, flow.channels())
     }
@@ -77,10 +75,8 @@ impl CpuFlow {
         let blocks = blocks_of(flow);
         let shape = self.shape(flow, &blocks);
         let indices = self.indices(positions);
-        let condition = Condition {
-            tables: &self.tables,
-            indices: &indices,
-        };
+        let (tables, indices) = (&self.tables, &indices);
+        let condition = Condition { tables, indices };
         let pass = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
         let values = per_dimension(pass.likelihoods(), channels);
         let seed: Vec<f32> = seed(&values)?
@@ -175,4 +171,48 @@ fn register<AB: AutodiffBackend>(
     put(&block.bias_out, values.bias_out);
     put(&block.scale, values.scale);
     put(&block.offset, values.offset);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Condition as FlowCondition, Flow, FlowConfig, log_likelihood};
+    use crate::flow::{Permutation, PositionCode};
+    use crate::train::stream_rng;
+    use burn_flex::Flex;
+    use rand::RngExt;
+
+    #[test]
+    fn likelihoods_equal_those_of_tensor_operations() {
+        let device = Default::default();
+        // Fewer and more vectors than a tile; with and without a code.
+        for (count, position_channels) in [(1, 8), (255, 0), (600, 16)] {
+            let config = FlowConfig {
+                blocks: 4,
+                position_channels,
+                permutation: Permutation::Hard,
+                ..FlowConfig::bgad()
+            };
+            let (channels, grid) = (9, [6, 7]);
+            let flow: ConditionalFlow<Flex> =
+                config.init(channels, &mut stream_rng(4, "flow"), &device);
+            let mut rng = stream_rng(5, "data");
+            let vectors: Vec<f32> = (0..count * channels)
+                .map(|_| rng.random_range(-3.0..3.0))
+                .collect();
+            let positions: Vec<usize> = (0..count).map(|_| rng.random_range(0..42)).collect();
+            let found =
+                CpuFlow::new(grid, position_channels).likelihoods(&flow, &vectors, &positions);
+
+            let code = PositionCode::new(grid, position_channels, &device);
+            let condition: FlowCondition<Flex> = code.condition(&positions, &device);
+            let x = Tensor::from_data(TensorData::new(vectors, [count, channels]), &device);
+            let (z, log_det) = flow.forward(x, &condition);
+            let expected = to_vec(log_likelihood(z, log_det));
+            assert_eq!(found.len(), count);
+            for (a, b) in found.iter().zip(&expected) {
+                assert!((a - b).abs() < 1e-5 * b.abs().max(1.0), "{a} and {b}");
+            }
+        }
+    }
 }

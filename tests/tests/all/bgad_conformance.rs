@@ -189,8 +189,8 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
     // In the middle of a pass, at the end of one, and in the last.
     for (resume, stop_after) in [
         (false, Some(2)),
-        (true, Some(9)),
-        (true, Some(17)),
+        (true, Some(10)),
+        (true, Some(21)),
         (true, None),
     ] {
         training.checkpoints = Some(Checkpoints {

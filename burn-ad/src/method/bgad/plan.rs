@@ -33,8 +33,7 @@ pub(super) fn batches(
     if anomalies == 0 {
         return order.chunks(schedule.batch).map(normal_items).collect();
     }
-    let normal = (schedule.batch as f64 * schedule.normal_share).round() as usize;
-    let normal = normal.clamp(1, schedule.batch.saturating_sub(1).max(1));
+    let normal = normals_of_batch(schedule, anomalies);
     let anomalous = (schedule.batch - normal).max(1);
     let mut entries = Entries {
         order: (0..anomalies * schedule.repeats).collect(),
@@ -49,6 +48,20 @@ pub(super) fn batches(
             batch
         })
         .collect()
+}
+
+/// How many batches [`batches`] makes.
+pub(super) fn count(schedule: &ScheduleConfig, normals: usize, anomalies: usize) -> usize {
+    normals.div_ceil(normals_of_batch(schedule, anomalies))
+}
+
+/// Normal images of a full batch.
+fn normals_of_batch(schedule: &ScheduleConfig, anomalies: usize) -> usize {
+    if anomalies == 0 {
+        return schedule.batch;
+    }
+    let normal = (schedule.batch as f64 * schedule.normal_share).round() as usize;
+    normal.clamp(1, schedule.batch.saturating_sub(1).max(1))
 }
 
 /// The list of anomalous images, gone through again and again in a new order each time.
@@ -99,6 +112,11 @@ mod tests {
         };
         assert_eq!((plan[0].len(), anomalous(&plan[0])), (32, 11));
         assert_eq!(plan.len(), 5);
+        assert_eq!(count(&schedule, 100, 3), 5);
+        assert_eq!(
+            count(&schedule, 100, 0),
+            batches(&schedule, 100, 0, &mut stream_rng(0, "plan")).len()
+        );
         // 55 draws from 30 entries: each once before any comes again, and no draw twice.
         let mut draws: Vec<(usize, usize)> = plan
             .iter()

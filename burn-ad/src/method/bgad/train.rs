@@ -14,7 +14,7 @@ use serde_json::json;
 use super::config::BgadConfig;
 use super::learner::FlowLearner;
 use super::loss::ChunkLoss;
-use super::plan::batches;
+use super::plan::{batches, count};
 use super::pool::{Pool, Vectors};
 use crate::error::{Error, Result};
 use crate::flow::ConditionalFlow;
@@ -147,6 +147,14 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             warm_up: schedule.warm_up.min(schedule.meta_epochs.saturating_sub(1)),
         };
         let pass = meta_epoch * schedule.sub_epochs + sub_epoch;
+        // Passes of the first meta epoch are without anomalies, so they may have fewer batches.
+        let batches_until = |passes: usize| {
+            let first = passes.min(schedule.sub_epochs);
+            let of = |anomalies: usize| count(schedule, pool.normals.len(), anomalies);
+            (first * of(0) + (passes - first) * of(pool.anomalies())) as u64
+        };
+        let before = batches_until(pass);
+        let total = batches_until(schedule.meta_epochs * schedule.sub_epochs);
         let mut learning_rate = 0.0;
         for (index, items) in plan.iter().enumerate().skip(done) {
             let started = Instant::now();
@@ -162,14 +170,11 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             self.position.batches = index + 1;
             let sums = &mut self.position.sums;
             sums.seconds += started.elapsed().as_secs_f64();
-            let (loss, all) = (
-                sums.mean(sums.total),
-                schedule.meta_epochs * schedule.sub_epochs,
-            );
+            let loss = sums.mean(sums.total);
             run.step(&Step {
                 phase: "training",
-                done: (pass * plan.len() + index + 1) as u64,
-                total: (all * plan.len()) as u64,
+                done: before + index as u64 + 1,
+                total,
                 unit: "batches",
                 values: &[("loss", loss), ("lr", learning_rate)],
             })?;
