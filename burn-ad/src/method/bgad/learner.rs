@@ -70,6 +70,9 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
         if let Some(gradients) = gradients {
             let flow = self.flow.clone();
             self.flow = self.optimiser.step(learning_rate, flow, gradients);
+            if self.on_cpu.is_some() {
+                forget_unused_leaves::<AB>(&self.device);
+            }
         }
         found.expect("the likelihoods were given to the loss")
     }
@@ -120,6 +123,14 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
         self.optimiser = self.optimiser.load_record(state);
         Ok(self)
     }
+}
+
+/// Burn's autodiff notes every parameter that asks for gradients, and looks for those that are gone
+/// only after a backward pass. Steps without one would fill the memory.
+fn forget_unused_leaves<AB: AutodiffBackend>(device: &AB::Device) {
+    let _ = Tensor::<AB, 1>::zeros([1], device)
+        .require_grad()
+        .backward();
 }
 
 type Bytes = BinBytesRecorder<FullPrecisionSettings>;
