@@ -2,7 +2,16 @@
 //!
 //! Nothing here knows Burn. `burn-ad` calls these functions for backends that compute on the CPU,
 //! and does the same with tensor operations everywhere else.
+//!
+//! Feature maps are channels-last: `[batch, height, width, channels]`, dense. Every function takes
+//! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
 
+mod activation;
 pub mod flow;
+mod isa;
 mod math;
 pub mod matrix;
+mod parallel;
+
+pub use activation::Activation;
+pub use isa::Isa;
