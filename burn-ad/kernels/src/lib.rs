@@ -12,6 +12,7 @@ mod isa;
 mod math;
 pub mod matrix;
 mod parallel;
+mod vector;
 
 pub use activation::Activation;
 pub use isa::Isa;
