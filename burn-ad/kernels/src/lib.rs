@@ -9,9 +9,11 @@
 mod activation;
 pub mod flow;
 mod isa;
+pub mod layout;
 mod math;
 pub mod matrix;
 mod parallel;
+mod rows;
 mod vector;
 
 pub use activation::Activation;
