@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn_ad_kernels::Isa;
 use burn_ad_kernels::layout::{self, MapSize};
+use burn_ad_kernels::{Isa, Map, Window, pool};
 
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -17,6 +17,7 @@ fn main() {
             wanted: &wanted,
         };
         layouts(&bench);
+        pools(&bench);
     }
 }
 
@@ -70,6 +71,60 @@ fn layouts(bench: &Bench<'_>) {
         });
         bench.time(&format!("layout to channels first {name}"), || {
             layout::to_channels_first(bench.isa, black_box(&x), size, &mut out);
+        });
+    }
+}
+
+fn pools(bench: &Bench<'_>) {
+    let map = |batch, side, channels| Map {
+        batch,
+        height: side,
+        width: side,
+        channels,
+    };
+    for (map, window) in [
+        (map(1, 128, 64), Window::square(3, 2, 1)),
+        (map(8, 64, 64), Window::square(3, 2, 1)),
+    ] {
+        let size = window.output(map);
+        let x = values(map.len());
+        let (mut out, mut back) = (vec![0.0; size.len()], vec![0.0; map.len()]);
+        let mut indices = vec![0; size.len()];
+        let name = format!("{} x {} @ {}", map.batch, map.channels, map.height);
+        bench.time(&format!("pool max {name}"), || {
+            pool::max(bench.isa, black_box(&x), map, &window, &mut out);
+        });
+        bench.time(&format!("pool max with indices {name}"), || {
+            pool::max_with_indices(
+                bench.isa,
+                black_box(&x),
+                map,
+                &window,
+                &mut out,
+                &mut indices,
+            );
+        });
+        bench.time(&format!("pool max backward {name}"), || {
+            pool::max_backward(
+                bench.isa,
+                black_box(&out),
+                &indices,
+                map,
+                &window,
+                &mut back,
+            );
+        });
+    }
+    for map in [map(1, 64, 64), map(1, 32, 512)] {
+        let window = Window::square(3, 1, 1);
+        let x = values(map.len());
+        let mut out = vec![0.0; map.len()];
+        let name = format!("{} x {} @ {}", map.batch, map.channels, map.height);
+        bench.time(&format!("pool average {name}"), || {
+            pool::average(bench.isa, black_box(&x), map, &window, true, &mut out);
+        });
+        bench.time(&format!("pool average backward {name}"), || {
+            pool::average_backward(bench.isa, black_box(&x), map, &window, true, &mut out);
         });
     }
 }

@@ -32,6 +32,27 @@ pub(crate) fn for_rows(
         .for_each(|(index, part)| each(index * rows, part));
 }
 
+/// [`for_rows`] for two results of equally many rows, `row.0` and `row.1` values each.
+pub(crate) fn for_rows_of_two<T: Send>(
+    out: (&mut [f32], &mut [T]),
+    row: (usize, usize),
+    work: usize,
+    each: impl Fn(usize, &mut [f32], &mut [T]) + Sync,
+) {
+    if out.0.is_empty() {
+        return;
+    }
+    let rows = rows_a_task(work);
+    if out.0.len() <= 2 * rows * row.0 {
+        return each(0, out.0, out.1);
+    }
+    out.0
+        .par_chunks_mut(rows * row.0)
+        .zip(out.1.par_chunks_mut(rows * row.1))
+        .enumerate()
+        .for_each(|(index, (a, b))| each(index * rows, a, b));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +69,15 @@ mod tests {
                 }
             });
             let expected = (0..rows * row).map(|i| (i / row) as f32 + 1.0);
-            assert!(out.into_iter().eq(expected));
+            assert!(out.iter().copied().eq(expected));
+            let mut second = vec![0u8; rows];
+            for_rows_of_two((&mut out, &mut second), (row, 1), work, |first, a, b| {
+                for (index, (a, b)) in a.chunks_exact_mut(row).zip(b).enumerate() {
+                    assert_eq!(a[0], (first + index) as f32 + 1.0);
+                    *b += 1;
+                }
+            });
+            assert!(second.iter().all(|&count| count == 1));
         }
     }
 }

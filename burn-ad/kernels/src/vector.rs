@@ -88,6 +88,47 @@ pub(crate) fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> 
     }
 }
 
+/// `N` registers from their `N * F32_LANES` values; fewer values than that, when `N` is 1, are filled
+/// up with 0.
+#[inline(always)]
+pub(crate) fn read<S: Simd, const N: usize>(simd: S, values: &[f32]) -> [S::f32s; N] {
+    match S::as_simd_f32s(values).0.first_chunk::<N>() {
+        Some(registers) => *registers,
+        None => [simd.partial_load_f32s(values); N],
+    }
+}
+
+/// Writes what fits of `N` registers; the counterpart of [`read`].
+#[inline(always)]
+pub(crate) fn write<S: Simd, const N: usize>(simd: S, values: &mut [f32], registers: [S::f32s; N]) {
+    match S::as_mut_simd_f32s(values).0.first_chunk_mut::<N>() {
+        Some(place) => *place = registers,
+        None => simd.partial_store_f32s(values, registers[0]),
+    }
+}
+
+/// Runs `$block` for all channels: `$N` registers at a time, then one, then the rest, with `$range` as
+/// the channels' range. A macro, because closures may lose the instruction set they are called in.
+macro_rules! by_registers {
+    ($S:ty, $channels:expr, $count:literal, |$range:ident, $N:ident| $block:expr) => {{
+        let (channels, lanes) = ($channels, <$S>::F32_LANES);
+        let mut at = 0;
+        while at + $count * lanes <= channels {
+            const $N: usize = $count;
+            let $range = at..at + $count * lanes;
+            $block;
+            at += $count * lanes;
+        }
+        while at < channels {
+            const $N: usize = 1;
+            let $range = at..(at + lanes).min(channels);
+            $block;
+            at += lanes;
+        }
+    }};
+}
+pub(crate) use by_registers;
+
 /// How a register meets memory: [`Whole`] or, at the end of a row, [`Part`].
 pub(crate) trait Access<S: Simd>: Copy {
     /// # Safety
