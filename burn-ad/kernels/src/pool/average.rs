@@ -6,7 +6,7 @@ use super::max::work;
 use super::{Cells, above, below, cells_of_rows};
 use crate::isa::Isa;
 use crate::rows::for_rows;
-use crate::vector::{by_registers, read, write};
+use crate::vector::{by_registers, mul_add, read, write};
 use crate::window::{Map, Window};
 
 /// Writes the mean of each window to `out` (`window.output(map)`). Cells beyond the border are 0; with
@@ -140,7 +140,7 @@ impl WithSimd for Gather<'_> {
                     let x = &self.x[at + range.start..][..range.len()];
                     let values = read::<S, N>(simd, x);
                     for n in 0..N {
-                        sum[n] = simd.mul_add_e_f32s(values[n], simd.splat_f32s(factor), sum[n]);
+                        sum[n] = mul_add(simd, values[n], simd.splat_f32s(factor), sum[n]);
                     }
                 }
                 write::<S, N>(simd, &mut out[range], sum);
