@@ -9,10 +9,15 @@
 mod activation;
 pub mod flow;
 mod isa;
+pub mod layout;
 mod math;
 pub mod matrix;
 mod parallel;
+pub mod pool;
+mod rows;
 mod vector;
+mod window;
 
 pub use activation::Activation;
 pub use isa::Isa;
+pub use window::{Map, Window};

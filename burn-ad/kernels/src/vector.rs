@@ -3,7 +3,9 @@
 // Loads and stores through pointers, for kernels that check whole rows instead of single values.
 #![allow(unsafe_code)]
 
-use pulp::{MemMask, Simd};
+use std::any::TypeId;
+
+use pulp::{MemMask, Scalar128b, Simd};
 
 use crate::activation::Activation;
 
@@ -15,6 +17,17 @@ const ROUND: f32 = 12_582_912.0;
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
+/// `a * b + c`, rounded once where there is an instruction for it, else twice.
+#[inline(always)]
+pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    // Pulp's calls the mathematical library for each lane where there is none.
+    if TypeId::of::<S>() == TypeId::of::<Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
+}
+
 /// `exp(x)`, relative error below 3e-7; `x` is limited to +-87, NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
@@ -22,22 +35,24 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         simd.min_f32s(x, simd.splat_f32s(LIMIT)),
         simd.splat_f32s(-LIMIT),
     );
-    let rounded = simd.mul_add_e_f32s(
+    let rounded = mul_add(
+        simd,
         limited,
         simd.splat_f32s(std::f32::consts::LOG2_E),
         simd.splat_f32s(ROUND),
     );
     let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUND));
-    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN_2_HIGH), limited);
-    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN_2_LOW), r);
+    let r = mul_add(simd, n, simd.splat_f32s(-LN_2_HIGH), limited);
+    let r = mul_add(simd, n, simd.splat_f32s(-LN_2_LOW), r);
     // Cephes' polynomial for exp on [-ln 2 / 2, ln 2 / 2].
     let mut p = simd.splat_f32s(1.987_569_1e-4);
-    p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(1.398_199_9e-3));
-    p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(8.333_452e-3));
-    p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(4.166_579_6e-2));
-    p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(1.666_666_5e-1));
-    p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(0.5));
-    let value = simd.mul_add_e_f32s(
+    p = mul_add(simd, p, r, simd.splat_f32s(1.398_199_9e-3));
+    p = mul_add(simd, p, r, simd.splat_f32s(8.333_452e-3));
+    p = mul_add(simd, p, r, simd.splat_f32s(4.166_579_6e-2));
+    p = mul_add(simd, p, r, simd.splat_f32s(1.666_666_5e-1));
+    p = mul_add(simd, p, r, simd.splat_f32s(0.5));
+    let value = mul_add(
+        simd,
         simd.mul_f32s(p, r),
         r,
         simd.add_f32s(r, simd.splat_f32s(1.0)),
@@ -87,6 +102,47 @@ pub(crate) fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> 
         }
     }
 }
+
+/// `N` registers from their `N * F32_LANES` values; fewer values than that, when `N` is 1, are filled
+/// up with 0.
+#[inline(always)]
+pub(crate) fn read<S: Simd, const N: usize>(simd: S, values: &[f32]) -> [S::f32s; N] {
+    match S::as_simd_f32s(values).0.first_chunk::<N>() {
+        Some(registers) => *registers,
+        None => [simd.partial_load_f32s(values); N],
+    }
+}
+
+/// Writes what fits of `N` registers; the counterpart of [`read`].
+#[inline(always)]
+pub(crate) fn write<S: Simd, const N: usize>(simd: S, values: &mut [f32], registers: [S::f32s; N]) {
+    match S::as_mut_simd_f32s(values).0.first_chunk_mut::<N>() {
+        Some(place) => *place = registers,
+        None => simd.partial_store_f32s(values, registers[0]),
+    }
+}
+
+/// Runs `$block` for all channels: `$N` registers at a time, then one, then the rest, with `$range` as
+/// the channels' range. A macro, because closures may lose the instruction set they are called in.
+macro_rules! by_registers {
+    ($S:ty, $channels:expr, $count:literal, |$range:ident, $N:ident| $block:expr) => {{
+        let (channels, lanes) = ($channels, <$S>::F32_LANES);
+        let mut at = 0;
+        while at + $count * lanes <= channels {
+            const $N: usize = $count;
+            let $range = at..at + $count * lanes;
+            $block;
+            at += $count * lanes;
+        }
+        while at < channels {
+            const $N: usize = 1;
+            let $range = at..(at + lanes).min(channels);
+            $block;
+            at += lanes;
+        }
+    }};
+}
+pub(crate) use by_registers;
 
 /// How a register meets memory: [`Whole`] or, at the end of a row, [`Part`].
 pub(crate) trait Access<S: Simd>: Copy {

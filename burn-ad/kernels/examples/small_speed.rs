@@ -1,0 +1,130 @@
+//! Times of the kernels other than dense convolutions: the minimum over many short runs, which other
+//! work on the machine disturbs least.
+//!
+//! `cargo run --release -p burn-ad-kernels --example small_speed [part of a name]`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use burn_ad_kernels::layout::{self, MapSize};
+use burn_ad_kernels::{Isa, Map, Window, pool};
+
+fn main() {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for isa in Isa::available() {
+        let bench = Bench {
+            isa,
+            wanted: &wanted,
+        };
+        layouts(&bench);
+        pools(&bench);
+    }
+}
+
+struct Bench<'a> {
+    isa: Isa,
+    wanted: &'a str,
+}
+
+impl Bench<'_> {
+    /// Prints the least time of `work`.
+    fn time(&self, name: &str, mut work: impl FnMut()) {
+        if !name.contains(self.wanted) {
+            return;
+        }
+        let start = Instant::now();
+        let mut least = f64::INFINITY;
+        let mut runs = 0;
+        while runs < 5 || start.elapsed().as_secs_f64() < 0.3 {
+            let once = Instant::now();
+            work();
+            least = least.min(once.elapsed().as_secs_f64());
+            runs += 1;
+        }
+        println!(
+            "{:>9}  {name:<44} {:8.3} ms",
+            self.isa.to_string(),
+            least * 1e3
+        );
+    }
+}
+
+/// Values that look random and repeat.
+fn values(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+        .collect()
+}
+
+fn layouts(bench: &Bench<'_>) {
+    for (batch, channels, side) in [(1, 64, 64), (1, 3, 256), (1, 512, 8), (8, 64, 64)] {
+        let size = MapSize {
+            batch,
+            channels,
+            positions: side * side,
+        };
+        let x = values(size.len());
+        let mut out = vec![0.0; size.len()];
+        let name = format!("{batch} x {channels} @ {side}");
+        bench.time(&format!("layout to channels last {name}"), || {
+            layout::to_channels_last(bench.isa, black_box(&x), size, &mut out);
+        });
+        bench.time(&format!("layout to channels first {name}"), || {
+            layout::to_channels_first(bench.isa, black_box(&x), size, &mut out);
+        });
+    }
+}
+
+fn pools(bench: &Bench<'_>) {
+    let map = |batch, side, channels| Map {
+        batch,
+        height: side,
+        width: side,
+        channels,
+    };
+    for (map, window) in [
+        (map(1, 128, 64), Window::square(3, 2, 1)),
+        (map(8, 64, 64), Window::square(3, 2, 1)),
+    ] {
+        let size = window.output(map);
+        let x = values(map.len());
+        let (mut out, mut back) = (vec![0.0; size.len()], vec![0.0; map.len()]);
+        let mut indices = vec![0; size.len()];
+        let name = format!("{} x {} @ {}", map.batch, map.channels, map.height);
+        bench.time(&format!("pool max {name}"), || {
+            pool::max(bench.isa, black_box(&x), map, &window, &mut out);
+        });
+        bench.time(&format!("pool max with indices {name}"), || {
+            pool::max_with_indices(
+                bench.isa,
+                black_box(&x),
+                map,
+                &window,
+                &mut out,
+                &mut indices,
+            );
+        });
+        bench.time(&format!("pool max backward {name}"), || {
+            pool::max_backward(
+                bench.isa,
+                black_box(&out),
+                &indices,
+                map,
+                &window,
+                &mut back,
+            );
+        });
+    }
+    for map in [map(1, 64, 64), map(1, 32, 512)] {
+        let window = Window::square(3, 1, 1);
+        let x = values(map.len());
+        let mut out = vec![0.0; map.len()];
+        let name = format!("{} x {} @ {}", map.batch, map.channels, map.height);
+        bench.time(&format!("pool average {name}"), || {
+            pool::average(bench.isa, black_box(&x), map, &window, true, &mut out);
+        });
+        bench.time(&format!("pool average backward {name}"), || {
+            pool::average_backward(bench.isa, black_box(&x), map, &window, true, &mut out);
+        });
+    }
+}

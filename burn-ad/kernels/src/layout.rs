@@ -1,0 +1,300 @@
+//! From channels-first to channels-last and back.
+// Tiles are read and written through pointers; `transpose` checks the matrices they lie in.
+#![allow(unsafe_code)]
+
+use pulp::{Simd, WithSimd};
+
+use crate::isa::Isa;
+use crate::rows::for_rows;
+
+/// Size of a feature map: images, channels and positions (height times width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSize {
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Positions of one channel of one image.
+    pub positions: usize,
+}
+
+impl MapSize {
+    /// Values of the map.
+    pub fn len(&self) -> usize {
+        self.batch * self.channels * self.positions
+    }
+
+    /// Whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `[batch, channels, positions]` to `[batch, positions, channels]`.
+///
+/// # Panics
+/// If `x` or `out` does not have the size of the map.
+pub fn to_channels_last(isa: Isa, x: &[f32], size: MapSize, out: &mut [f32]) {
+    transpose(isa, x, size.batch, size.channels, size.positions, out);
+}
+
+/// `[batch, positions, channels]` to `[batch, channels, positions]`.
+///
+/// # Panics
+/// If `x` or `out` does not have the size of the map.
+pub fn to_channels_first(isa: Isa, x: &[f32], size: MapSize, out: &mut [f32]) {
+    transpose(isa, x, size.batch, size.positions, size.channels, out);
+}
+
+/// `[batch, rows, columns]` to `[batch, columns, rows]`.
+///
+/// # Panics
+/// If `x` or `out` does not have `batch * rows * columns` values.
+pub fn transpose(isa: Isa, x: &[f32], batch: usize, rows: usize, columns: usize, out: &mut [f32]) {
+    let one = rows * columns;
+    assert_eq!(x.len(), batch * one, "values to transpose");
+    assert_eq!(out.len(), batch * one, "values of the transpose");
+    if one == 0 {
+        return;
+    }
+    if rows == 1 || columns == 1 {
+        return out.copy_from_slice(x);
+    }
+    // Rows of tiles, so that no task begins inside of one.
+    const TILE: usize = 16;
+    for (x, out) in x.chunks_exact(one).zip(out.chunks_exact_mut(one)) {
+        for_rows(out, TILE * rows, 2 * TILE * rows, |first, out| {
+            isa.run(Transpose {
+                x,
+                rows,
+                columns,
+                first: first * TILE,
+                out,
+            });
+        });
+    }
+}
+
+/// Rows of the transpose from `first` on.
+struct Transpose<'a> {
+    x: &'a [f32],
+    rows: usize,
+    columns: usize,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if S::F32_LANES == 16
+                && let Some(simd) = pulp::x86::V4::try_new()
+            {
+                return self.by_tiles(simd);
+            }
+            if S::F32_LANES == 8
+                && let Some(simd) = pulp::x86::V3::try_new()
+            {
+                return self.by_tiles(simd);
+            }
+        }
+        self.by_tiles(ByValue);
+    }
+}
+
+impl Transpose<'_> {
+    #[inline(always)]
+    fn by_tiles<T: Tile>(self, tile: T) {
+        let Self {
+            x,
+            rows,
+            columns,
+            first,
+            out,
+        } = self;
+        let count = out.len() / rows;
+        assert!(x.len() == rows * columns && first + count <= columns && out.len() == count * rows);
+        let whole_rows = rows / T::SIZE * T::SIZE;
+        let whole_count = count / T::SIZE * T::SIZE;
+        for column in (0..whole_count).step_by(T::SIZE) {
+            for row in (0..whole_rows).step_by(T::SIZE) {
+                // SAFETY: the tile's rows `row..row + SIZE` and columns `first + column..+ SIZE` lie
+                // in `x`, its transpose in `out`, by the bounds of the loops and the check above.
+                unsafe {
+                    let from = x.as_ptr().add(row * columns + first + column);
+                    let to = out.as_mut_ptr().add(column * rows + row);
+                    tile.transpose(from, columns, to, rows);
+                }
+            }
+        }
+        for (column, out) in out.chunks_exact_mut(rows).enumerate() {
+            let done = if column < whole_count { whole_rows } else { 0 };
+            for (row, value) in out.iter_mut().enumerate().skip(done) {
+                *value = x[row * columns + first + column];
+            }
+        }
+    }
+}
+
+/// Transposes a square of `SIZE` by `SIZE` values.
+trait Tile: Copy {
+    const SIZE: usize;
+
+    /// # Safety
+    /// `SIZE` values must be readable at each of `from + i * columns` and writable at each of
+    /// `to + i * rows`, for `i < SIZE`.
+    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize);
+}
+
+#[derive(Clone, Copy)]
+struct ByValue;
+
+impl Tile for ByValue {
+    const SIZE: usize = 4;
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+        // SAFETY: the tile is readable, by the contract.
+        let tile: [[f32; 4]; 4] = std::array::from_fn(|i| unsafe {
+            from.add(i * columns).cast::<[f32; 4]>().read_unaligned()
+        });
+        for i in 0..4 {
+            let row = [tile[0][i], tile[1][i], tile[2][i], tile[3][i]];
+            // SAFETY: the tile is writable, by the contract.
+            unsafe { to.add(i * rows).cast::<[f32; 4]>().write_unaligned(row) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile for pulp::x86::V3 {
+    const SIZE: usize = 8;
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+        use std::arch::x86_64::__m256;
+        let avx = self.avx;
+        let mut r = [avx._mm256_setzero_ps(); 8];
+        let mut t = r;
+        for (i, r) in r.iter_mut().enumerate() {
+            // SAFETY: the tile is readable, by the contract.
+            *r = unsafe { from.add(i * columns).cast::<__m256>().read_unaligned() };
+        }
+        for i in 0..4 {
+            t[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = avx._mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            let (a, b) = (t[4 * i], t[4 * i + 2]);
+            r[4 * i] = avx._mm256_shuffle_ps::<0x44>(a, b);
+            r[4 * i + 1] = avx._mm256_shuffle_ps::<0xee>(a, b);
+            let (a, b) = (t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 2] = avx._mm256_shuffle_ps::<0x44>(a, b);
+            r[4 * i + 3] = avx._mm256_shuffle_ps::<0xee>(a, b);
+        }
+        for i in 0..4 {
+            t[i] = avx._mm256_permute2f128_ps::<0x20>(r[i], r[i + 4]);
+            t[i + 4] = avx._mm256_permute2f128_ps::<0x31>(r[i], r[i + 4]);
+        }
+        for (i, &t) in t.iter().enumerate() {
+            // SAFETY: the tile is writable, by the contract.
+            unsafe { to.add(i * rows).cast::<__m256>().write_unaligned(t) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile for pulp::x86::V4 {
+    const SIZE: usize = 16;
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+        use std::arch::x86_64::__m512;
+        let avx = self.avx512f;
+        let mut r = [avx._mm512_setzero_ps(); 16];
+        let mut t = r;
+        for (i, r) in r.iter_mut().enumerate() {
+            // SAFETY: the tile is readable, by the contract.
+            *r = unsafe { from.add(i * columns).cast::<__m512>().read_unaligned() };
+        }
+        for i in 0..8 {
+            t[2 * i] = avx._mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = avx._mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..4 {
+            let (a, b) = (t[4 * i], t[4 * i + 2]);
+            r[4 * i] = avx._mm512_shuffle_ps::<0x44>(a, b);
+            r[4 * i + 1] = avx._mm512_shuffle_ps::<0xee>(a, b);
+            let (a, b) = (t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 2] = avx._mm512_shuffle_ps::<0x44>(a, b);
+            r[4 * i + 3] = avx._mm512_shuffle_ps::<0xee>(a, b);
+        }
+        for i in 0..4 {
+            t[i] = avx._mm512_shuffle_f32x4::<0x88>(r[i], r[i + 4]);
+            t[i + 4] = avx._mm512_shuffle_f32x4::<0xdd>(r[i], r[i + 4]);
+            t[i + 8] = avx._mm512_shuffle_f32x4::<0x88>(r[i + 8], r[i + 12]);
+            t[i + 12] = avx._mm512_shuffle_f32x4::<0xdd>(r[i + 8], r[i + 12]);
+        }
+        for i in 0..8 {
+            r[i] = avx._mm512_shuffle_f32x4::<0x88>(t[i], t[i + 8]);
+            r[i + 8] = avx._mm512_shuffle_f32x4::<0xdd>(t[i], t[i + 8]);
+        }
+        for (i, &r) in r.iter().enumerate() {
+            // SAFETY: the tile is writable, by the contract.
+            unsafe { to.add(i * rows).cast::<__m512>().write_unaligned(r) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_move_to_their_transposed_place() {
+        let sizes = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100];
+        for isa in Isa::available() {
+            for rows in sizes {
+                for columns in sizes {
+                    let batch = 1 + (rows + columns) % 3;
+                    let x: Vec<f32> = (0..batch * rows * columns).map(|i| i as f32).collect();
+                    let mut out = vec![f32::NAN; x.len()];
+                    transpose(isa, &x, batch, rows, columns, &mut out);
+                    for (i, &value) in out.iter().enumerate() {
+                        let (image, rest) = (i / (rows * columns), i % (rows * columns));
+                        let (column, row) = (rest / rows, rest % rows);
+                        let from = (image * rows + row) * columns + column;
+                        assert_eq!(value, x[from], "{isa}: {rows} x {columns}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn maps_large_enough_for_threads_survive_there_and_back() {
+        let size = MapSize {
+            batch: 2,
+            channels: 67,
+            positions: 1025,
+        };
+        let x: Vec<f32> = (0..size.len()).map(|i| i as f32).collect();
+        for isa in Isa::available() {
+            let (mut last, mut first) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            to_channels_last(isa, &x, size, &mut last);
+            assert_eq!(last[3 * 67 + 5], x[5 * 1025 + 3], "{isa}");
+            to_channels_first(isa, &last, size, &mut first);
+            assert_eq!(x, first, "{isa}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "values to transpose")]
+    fn a_wrong_length_is_refused() {
+        transpose(Isa::best(), &[0.0; 5], 1, 2, 3, &mut [0.0; 6]);
+    }
+}
