@@ -181,7 +181,8 @@ mod tests {
                             let bound = 2e-6 * variance.sqrt() + 1e-12 * mean.abs();
                             assert!((both - mean).abs() <= bound, "{isa} {size:?} {centre}");
                             let error = (f64::from(found.variance[at]) - variance).abs();
-                            assert!(error <= 4e-6 * variance + 1e-9, "{isa} {size:?} {centre}");
+                            // Here the far row is the shift: some 32 times the rounding.
+                            assert!(error <= 2e-5 * variance + 1e-9, "{isa} {size:?} {centre}");
                             let inv_std = 1.0 / (variance + 1e-5).sqrt();
                             let ratio = f64::from(found.inv_std[at]) / inv_std;
                             assert!((ratio - 1.0).abs() < 1e-4, "{isa} {size:?} {ratio}");
