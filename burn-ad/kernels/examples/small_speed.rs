@@ -7,7 +7,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn_ad_kernels::layout::{self, MapSize};
-use burn_ad_kernels::{Isa, Map, Window, pool};
+use burn_ad_kernels::norm::{self, Norm};
+use burn_ad_kernels::{Activation, Isa, Map, Window, pool};
 
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -18,6 +19,7 @@ fn main() {
         };
         layouts(&bench);
         pools(&bench);
+        norms(&bench);
     }
 }
 
@@ -125,6 +127,40 @@ fn pools(bench: &Bench<'_>) {
         });
         bench.time(&format!("pool average backward {name}"), || {
             pool::average_backward(bench.isa, black_box(&x), map, &window, true, &mut out);
+        });
+    }
+}
+
+fn norms(bench: &Bench<'_>) {
+    for (rows, channels) in [(8 * 32 * 32, 64), (8 * 16 * 16, 128), (8 * 4 * 4, 512)] {
+        let size = norm::Size {
+            groups: 1,
+            rows,
+            channels,
+        };
+        let (x, residual) = (values(size.len()), values(size.len()));
+        let (scale, offset) = (values(channels), values(channels));
+        let (mut y, mut grad_x) = (residual.clone(), vec![0.0; size.len()]);
+        let mut grad_residual = grad_x.clone();
+        let norm = Norm {
+            size,
+            affine: Some((&scale, &offset)),
+            residual: Some(&residual),
+            activation: Activation::Relu,
+        };
+        bench.time(&format!("norm forward {rows} x {channels}"), || {
+            norm::forward(bench.isa, black_box(&x), &norm, 1e-5, &mut y);
+        });
+        let moments = norm::forward(bench.isa, &x, &norm, 1e-5, &mut y);
+        bench.time(&format!("norm backward {rows} x {channels}"), || {
+            norm::backward(
+                bench.isa,
+                (black_box(&x), &y, &residual),
+                &norm,
+                &moments,
+                &mut grad_x,
+                Some(&mut grad_residual),
+            );
         });
     }
 }

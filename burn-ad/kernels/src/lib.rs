@@ -12,9 +12,11 @@ mod isa;
 pub mod layout;
 mod math;
 pub mod matrix;
+pub mod norm;
 mod parallel;
 pub mod pool;
 mod rows;
+mod sums;
 mod vector;
 mod window;
 
