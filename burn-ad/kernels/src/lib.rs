@@ -7,11 +7,13 @@
 //! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
 
 mod activation;
+pub mod conv;
 pub mod flow;
 mod isa;
 mod math;
 pub mod matrix;
 mod parallel;
+mod simd_math;
 
 pub use activation::Activation;
 pub use isa::Isa;
