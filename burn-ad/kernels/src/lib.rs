@@ -7,6 +7,7 @@
 //! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
 
 mod activation;
+pub mod conv;
 pub mod flow;
 mod isa;
 pub mod layout;
@@ -16,6 +17,7 @@ pub mod norm;
 mod parallel;
 pub mod pool;
 mod rows;
+mod simd_math;
 mod sums;
 mod vector;
 mod window;

@@ -1,0 +1,122 @@
+//! Convolution as a product over its windows.
+
+use rayon::prelude::*;
+
+use super::epilogue::Epilogue;
+use super::memory::scratch;
+use super::product::{Product, Row};
+use super::tile::{ROWS, panel_count};
+use super::windows::Windows;
+use crate::Isa;
+use crate::parallel::Scattered;
+
+/// Windows that pass through the weights together: their values stay in the second cache.
+const BLOCK: usize = 32 * ROWS;
+/// Multiplications of a task, enough to forget what handing it out costs.
+const TASK: usize = 8_000_000;
+/// Fewer multiplications than this are not worth waking another thread.
+pub(super) const SERIAL: usize = 1_000_000;
+
+/// How windows and panels are dealt to tasks.
+#[derive(Clone, Copy, Debug)]
+struct Division {
+    /// Windows of a task.
+    positions: usize,
+    /// Tasks that share these windows, each with some of the panels.
+    groups: usize,
+}
+
+impl Division {
+    fn new(positions: usize, panels: usize, each: usize) -> Self {
+        let threads = rayon::current_num_threads();
+        if positions * each < SERIAL || threads == 1 {
+            return Self {
+                positions,
+                groups: 1,
+            };
+        }
+        let share = positions.div_ceil(threads);
+        let wanted = TASK.div_ceil(each).next_multiple_of(BLOCK);
+        let mut blocks = positions.div_ceil(wanted.min(share.max(BLOCK)));
+        if blocks > 1 {
+            blocks = blocks.next_multiple_of(threads);
+        }
+        let groups = if blocks < 2 * threads {
+            (2 * threads).div_ceil(blocks).min(panels)
+        } else {
+            1
+        };
+        Self {
+            positions: positions.div_ceil(blocks).next_multiple_of(ROWS),
+            groups,
+        }
+    }
+}
+
+/// `out[to] = epilogue(window * weights)` for all windows; `weights` are packed for `columns`.
+pub(super) fn convolve(
+    isa: Isa,
+    input: &[f32],
+    windows: &Windows,
+    weights: &[f32],
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let positions = windows.positions();
+    let columns = windows.target.channels;
+    if positions == 0 || columns == 0 {
+        return;
+    }
+    let panels = panel_count(isa, columns);
+    let inside = windows.inside();
+    let runs = if inside {
+        windows.image_runs()
+    } else {
+        windows.band_runs()
+    };
+    let division = Division::new(positions, panels, runs.total() * columns);
+    let blocks = positions.div_ceil(division.positions);
+    let out = Scattered::new(out);
+    let multiply = |input: &[f32], rows: &[Row], group: usize| {
+        isa.run(Product {
+            isa,
+            input,
+            rows,
+            runs,
+            weights,
+            columns,
+            panels: panels * group / division.groups..panels * (group + 1) / division.groups,
+            epilogue,
+            out: &out,
+        });
+    };
+    let task = |index: usize| {
+        // Tasks that share windows follow each other, and share what they read.
+        let (block, group) = (index / division.groups, index % division.groups);
+        let from = block * division.positions;
+        let to = positions.min(from + division.positions);
+        let mut table = [Row::default(); BLOCK];
+        let each = |input: &[f32], band: Option<usize>| {
+            for start in (from..to).step_by(BLOCK) {
+                let rows = &mut table[..BLOCK.min(to - start)];
+                windows.rows(start, band, rows);
+                multiply(input, rows, group);
+            }
+        };
+        let mut each = each;
+        if inside {
+            each(input, None);
+        } else {
+            scratch(windows.band_length(from, to), |band| {
+                windows.fill_band(input, from, to, band);
+                each(band, Some(from));
+            });
+        }
+    };
+    let tasks = blocks * division.groups;
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+    }
+}

@@ -1,0 +1,81 @@
+//! Memory that begins at a cache line, and is kept by its thread.
+// A slice of lines is also a slice of their values.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+
+/// Values of a line.
+const LINE: usize = 16;
+
+/// One cache line; a register's load or store from its start touches no second one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// Values that begin at a cache line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Vec<Line>);
+
+impl Lines {
+    /// Makes room for `length` values; those it has stay, new ones are 0.
+    pub(super) fn grow(&mut self, length: usize) {
+        let lines = length.div_ceil(LINE);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0.0; LINE]));
+        }
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        // SAFETY: `Line` is `repr(C)` around `LINE` floats and has no padding: 64 bytes, alignment 64.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `values`; borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE) }
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Lines>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Hands `work` `length` values of any content that begin at a cache line; the thread keeps them for
+/// the next call. Calls may nest, each depth keeps its own.
+pub(super) fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut lines = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
+    lines.grow(length);
+    let result = work(&mut lines.values_mut()[..length]);
+    KEPT.with_borrow_mut(|kept| kept.push(lines));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_where_a_cache_line_does_and_keep_their_values() {
+        let mut lines = Lines::default();
+        for length in [0, 1, 15, 16, 17, 1000] {
+            lines.grow(length);
+            assert!(lines.values().len() >= length);
+            assert_eq!(lines.values().as_ptr().addr() % 64, 0);
+            if let Some(last) = lines.values_mut().last_mut() {
+                *last = 1.0;
+            }
+        }
+        let kept = lines.values().iter().filter(|value| **value == 1.0);
+        assert_eq!(kept.count(), 3, "the ends of 1, 2 and 63 lines");
+    }
+
+    #[test]
+    fn scratch_inside_scratch_is_other_memory() {
+        scratch(3, |outer| {
+            outer.fill(1.0);
+            scratch(5, |inner| inner.fill(2.0));
+            assert_eq!(outer, [1.0; 3]);
+        });
+        scratch(5, |values| assert_eq!(values.len(), 5));
+    }
+}

@@ -1,0 +1,86 @@
+//! Dense convolutions of channels-last maps, and their gradients.
+//!
+//! A map is `[batch, height, width, channels]`, weights are `[outputs, inputs, kernel height, kernel
+//! width]` as PyTorch has them. Weights are packed once ([`Weights`]), then [`forward`] computes any
+//! number of convolutions with them.
+//!
+//! All algorithms come down to products of rows with panels of packed weights, whose sums stay in
+//! registers. An image gives the same bits alone and in any batch.
+
+mod direct;
+mod epilogue;
+mod geometry;
+mod memory;
+mod product;
+mod tile;
+mod vector;
+mod weights;
+mod windows;
+
+pub use epilogue::Epilogue;
+pub use geometry::{Algorithm, Geometry, Padding};
+pub use weights::Weights;
+
+use windows::Windows;
+
+/// `out = activation(convolution(x) + bias + residual)`.
+///
+/// `x` is `[batch, height, width, inputs]`, `out` and the residual are `[batch, output height, output
+/// width, outputs]`.
+///
+/// # Panics
+/// If lengths do not fit `geometry` and `weights`, or the weights' algorithm does not fit the stride.
+pub fn forward(
+    x: &[f32],
+    geometry: &Geometry,
+    weights: &Weights,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let [outputs, inputs, height, width] = weights.shape();
+    assert_eq!(
+        geometry.kernel,
+        [height, width],
+        "kernel of geometry and weights"
+    );
+    check(geometry, [outputs, inputs], x, out);
+    let algorithm = weights.algorithm();
+    assert!(
+        algorithm.fits(geometry.kernel, geometry.stride),
+        "{algorithm:?} needs stride 1, not {}",
+        geometry.stride
+    );
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), outputs, "length of the bias");
+    }
+    if let Some(residual) = epilogue.residual {
+        assert_eq!(residual.len(), out.len(), "length of the residual");
+    }
+    match algorithm {
+        Algorithm::Direct => {
+            let windows = Windows::of(geometry, inputs, outputs);
+            direct::convolve(weights.isa(), x, &windows, weights.values(), epilogue, out);
+        }
+        Algorithm::Winograd2 | Algorithm::Winograd4 => unreachable!("fits nothing yet"),
+    }
+}
+
+/// Lengths of a convolution's input and output.
+fn check(geometry: &Geometry, [outputs, inputs]: [usize; 2], x: &[f32], out: &[f32]) {
+    let positions = geometry.batch * geometry.height * geometry.width;
+    assert_eq!(
+        x.len(),
+        positions * inputs,
+        "length of {geometry:?} with {inputs} input channels"
+    );
+    assert_eq!(
+        out.len(),
+        geometry.positions() * outputs,
+        "length of the output of {geometry:?} with {outputs} channels"
+    );
+}
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

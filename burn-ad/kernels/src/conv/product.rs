@@ -1,0 +1,281 @@
+//! Rows that lie anywhere times packed weights: what all convolutions come down to.
+// Rows are checked one by one as slices; only loads and stores of registers are unchecked.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::epilogue::{Epilogue, Limits};
+use super::tile::{ROWS, Runs, multiply, panel};
+use super::vector::{Lanes, load, store};
+use crate::Isa;
+use crate::parallel::Scattered;
+use crate::simd_math::activate;
+
+/// Summed values that are taken together: so many rows of four registers fill most of the first
+/// cache, and stay there while all rows pass.
+const CHUNK: usize = 160;
+
+/// Input and output offsets of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+/// For each of `rows`, `out[to..] = epilogue(input[from..] * weights)`.
+pub(super) struct Product<'a> {
+    pub(super) isa: Isa,
+    pub(super) input: &'a [f32],
+    pub(super) rows: &'a [Row],
+    /// The summed values of a row.
+    pub(super) runs: Runs,
+    /// For each panel `runs.total()` rows of its registers.
+    pub(super) weights: &'a [f32],
+    pub(super) columns: usize,
+    /// Panels to compute.
+    pub(super) panels: Range<usize>,
+    pub(super) epilogue: Epilogue<'a>,
+    /// No other thread may touch these rows' columns.
+    pub(super) out: &'a Scattered<'a>,
+}
+
+/// A part of the summed values.
+struct Chunk {
+    /// Where it begins in a row.
+    offset: usize,
+    runs: Runs,
+    /// Summed values before it.
+    before: usize,
+}
+
+/// Cuts runs into parts of about [`CHUNK`] values: several runs, or a piece of one.
+fn chunks(runs: Runs) -> impl Iterator<Item = Chunk> {
+    let pieces = if 2 * runs.length > 3 * CHUNK {
+        runs.length.div_ceil(CHUNK)
+    } else {
+        1
+    };
+    let groups = if pieces > 1 {
+        runs.count
+    } else {
+        runs.total().div_ceil(CHUNK).clamp(1, runs.count)
+    };
+    (0..groups * pieces).map(move |index| {
+        let (group, piece) = (index / pieces, index % pieces);
+        let run = runs.count * group / groups;
+        let start = runs.length * piece / pieces;
+        Chunk {
+            offset: run * runs.step + start,
+            runs: Runs {
+                count: runs.count * (group + 1) / groups - run,
+                length: runs.length * (piece + 1) / pieces - start,
+                step: runs.step,
+            },
+            before: run * runs.length + start,
+        }
+    })
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let total = self.runs.total();
+        for chunk in chunks(self.runs) {
+            for index in self.panels.clone() {
+                let panel = panel(self.isa, self.columns, index);
+                let start = panel.first * S::F32_LANES * total;
+                let width = panel.width * S::F32_LANES;
+                let weights = &self.weights[start + chunk.before * width..]
+                    [..chunk.runs.total() * width];
+                let step = Step {
+                    product: &self,
+                    chunk: &chunk,
+                    weights,
+                    column: panel.first * S::F32_LANES,
+                    last: chunk.before + chunk.runs.total() == total,
+                };
+                match panel.width {
+                    1 => step.all_rows::<S, 1>(simd),
+                    2 => step.all_rows::<S, 2>(simd),
+                    3 if S::REGISTER_COUNT >= 32 => step.all_rows::<S, 3>(simd),
+                    4 if S::REGISTER_COUNT >= 32 => step.all_rows::<S, 4>(simd),
+                    _ => unreachable!("no panel of this width fits the registers"),
+                }
+            }
+        }
+    }
+}
+
+/// One chunk of one panel.
+struct Step<'a> {
+    product: &'a Product<'a>,
+    chunk: &'a Chunk,
+    weights: &'a [f32],
+    column: usize,
+    last: bool,
+}
+
+impl Step<'_> {
+    #[inline(always)]
+    fn all_rows<S: Simd, const NV: usize>(&self, simd: S) {
+        let mut tiles = self.product.rows.chunks_exact(ROWS);
+        for rows in &mut tiles {
+            self.tile::<S, ROWS, NV>(simd, rows);
+        }
+        let rows = tiles.remainder();
+        match rows.len() {
+            5 => self.tile::<S, 5, NV>(simd, rows),
+            4 => self.tile::<S, 4, NV>(simd, rows),
+            3 => self.tile::<S, 3, NV>(simd, rows),
+            2 => self.tile::<S, 2, NV>(simd, rows),
+            1 => self.tile::<S, 1, NV>(simd, rows),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, rows: &[Row]) {
+        let product = self.product;
+        let columns = (NV * S::F32_LANES).min(product.columns - self.column);
+        let cells = Cells::<S>::new::<NV>(simd, columns);
+        let extent = self.chunk.runs.extent();
+        let mut from = [product.input.as_ptr(); MR];
+        let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
+        if self.chunk.before == 0
+            && let Some(bias) = product.epilogue.bias
+        {
+            let bias = &bias[self.column..][..columns];
+            for j in 0..NV {
+                let bias = cells.get::<NV>(simd, bias, j);
+                for sums in &mut sums {
+                    sums[j] = bias;
+                }
+            }
+        }
+        for r in 0..MR {
+            from[r] = product.input[rows[r].from + self.chunk.offset..][..extent].as_ptr();
+            if self.chunk.before > 0 {
+                let out = self.out(&rows[r], columns);
+                for j in 0..NV {
+                    sums[r][j] = cells.get::<NV>(simd, out, j);
+                }
+            }
+        }
+        // SAFETY: each of `from` has `extent` values, `weights` has `NV` registers for each of the
+        // chunk's values.
+        unsafe {
+            debug_assert_eq!(
+                self.weights.len(),
+                self.chunk.runs.total() * NV * S::F32_LANES
+            );
+            multiply(simd, from, self.chunk.runs, self.weights.as_ptr(), &mut sums);
+        }
+        let limits = Limits::<S>::of(simd, product.epilogue.activation);
+        for r in 0..MR {
+            let out = self.out(&rows[r], columns);
+            let residual = product.epilogue.residual;
+            let residual = residual.map(|from| &from[rows[r].to + self.column..][..columns]);
+            for j in 0..NV {
+                let mut value = sums[r][j];
+                if self.last {
+                    if let Some(residual) = residual {
+                        value = simd.add_f32s(value, cells.get::<NV>(simd, residual, j));
+                    }
+                    value = limits.apply(simd, value);
+                }
+                cells.put::<NV>(simd, out, j, value);
+            }
+        }
+        if self.last
+            && let Some(curve) = product.epilogue.curve()
+        {
+            for row in rows {
+                let out = self.out(row, columns);
+                for j in 0..NV {
+                    let value = activate(simd, curve, cells.get::<NV>(simd, out, j));
+                    cells.put::<NV>(simd, out, j, value);
+                }
+            }
+        }
+    }
+
+    /// Where the row's results for this panel go.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // as `Scattered::part`
+    fn out(&self, row: &Row, columns: usize) -> &mut [f32] {
+        let start = row.to + self.column;
+        // SAFETY: the rows of a product do not overlap, no other thread has these rows' columns,
+        // and here each such slice is dropped before the next one is made.
+        unsafe { self.product.out.part(start..start + columns) }
+    }
+}
+
+/// A row of a tile in a slice: `NV` registers, the last one perhaps not full.
+#[derive(Clone, Copy)]
+struct Cells<S: Simd> {
+    columns: usize,
+    lanes: Lanes<S>,
+}
+
+impl<S: Simd> Cells<S> {
+    #[inline(always)]
+    fn new<const NV: usize>(simd: S, columns: usize) -> Self {
+        Self {
+            columns,
+            lanes: Lanes::first(simd, columns - (NV - 1) * S::F32_LANES),
+        }
+    }
+
+    #[inline(always)]
+    fn get<const NV: usize>(self, simd: S, row: &[f32], j: usize) -> S::f32s {
+        assert!(row.len() == self.columns && j < NV);
+        // SAFETY: the row has `columns` values: `NV - 1` full registers, then `lanes`.
+        unsafe {
+            let from = row.as_ptr().add(j * S::F32_LANES);
+            if j + 1 < NV {
+                load::<S>(from)
+            } else {
+                self.lanes.load(simd, from)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put<const NV: usize>(self, simd: S, row: &mut [f32], j: usize, value: S::f32s) {
+        assert!(row.len() == self.columns && j < NV);
+        // SAFETY: as in `get`.
+        unsafe {
+            let to = row.as_mut_ptr().add(j * S::F32_LANES);
+            if j + 1 < NV {
+                store::<S>(to, value);
+            } else {
+                self.lanes.store(simd, to, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_all_values_in_order() {
+        for (count, length) in [(1, 1), (7, 21), (1, 16), (3, 192), (3, 2304), (1, 1152), (3, 48)] {
+            let runs = Runs { count, length, step: length + 5 };
+            let mut next = 0;
+            for chunk in chunks(runs) {
+                assert_eq!(chunk.before, next);
+                assert_eq!(chunk.offset, next / length * runs.step + next % length);
+                assert!(chunk.runs.total() <= 2 * CHUNK, "{} of {runs:?}", chunk.runs.total());
+                assert!(chunk.runs.count == 1 || chunk.runs.length == length);
+                next += chunk.runs.total();
+            }
+            assert_eq!(next, runs.total());
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Weights in the order in which the kernels read them.
+// Tasks write their parts of one buffer.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::geometry::Algorithm;
+use super::memory::{Lines, scratch};
+use super::tile::{panel, panel_count};
+use crate::Isa;
+use crate::parallel::Scattered;
+
+/// Inputs that a task packs.
+const INPUTS: usize = 16;
+
+/// Weights of a convolution, packed for an instruction set and an algorithm.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    isa: Isa,
+    algorithm: Algorithm,
+    shape: [usize; 4],
+    packed: Lines,
+}
+
+/// Weights `[outputs, inputs, height, width]` as they come, and how they are to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) shape: [usize; 4],
+    /// Whether outputs and inputs change places, as they do in a gradient.
+    pub(super) swapped: bool,
+    /// Which place of the kernel each packed one is.
+    pub(super) taps: &'a [usize],
+}
+
+impl Source<'_> {
+    /// Columns and summed channels of the product.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let [outputs, inputs, ..] = self.shape;
+        if self.swapped {
+            (inputs, outputs)
+        } else {
+            (outputs, inputs)
+        }
+    }
+
+    /// Writes rows of `width` columns, those from `first` on, for each tap and each input in
+    /// `inputs`, in that order; columns beyond the last are 0.
+    pub(super) fn rows(&self, first: usize, width: usize, inputs: Range<usize>, rows: &mut [f32]) {
+        let [_, stride, height, columns] = self.shape;
+        let taps = height * columns;
+        let used = width.min(self.sizes().0 - first);
+        let count = inputs.len();
+        if self.swapped {
+            for (index, output) in inputs.enumerate() {
+                let from = &self.values[(output * stride + first) * taps..][..used * taps];
+                for (place, tap) in self.taps.iter().enumerate() {
+                    let row = &mut rows[(place * count + index) * width..][..width];
+                    for (value, from) in row.iter_mut().zip(from[*tap..].iter().step_by(taps)) {
+                        *value = *from;
+                    }
+                    row[used..].fill(0.0);
+                }
+            }
+            return;
+        }
+        // The outputs' values lie a power of two apart, where caches have few places: a copy with
+        // another distance first, then the exchange.
+        let length = count * taps;
+        let pitch = length | 1;
+        scratch(pitch * used, |copy| {
+            for (output, copy) in copy.chunks_exact_mut(pitch).enumerate() {
+                let at = ((first + output) * stride + inputs.start) * taps;
+                copy[..length].copy_from_slice(&self.values[at..at + length]);
+            }
+            for (place, tap) in self.taps.iter().enumerate() {
+                for index in 0..count {
+                    let row = &mut rows[(place * count + index) * width..][..width];
+                    let from = &copy[index * taps + tap..];
+                    for (value, from) in row.iter_mut().zip(from.iter().step_by(pitch)) {
+                        *value = *from;
+                    }
+                    row[used..].fill(0.0);
+                }
+            }
+        });
+    }
+}
+
+impl Weights {
+    /// Packs `weight` `[outputs, inputs, kernel height, kernel width]`.
+    ///
+    /// # Panics
+    /// If `weight` is not of `shape`, or the algorithm does not fit its kernel.
+    pub fn pack(isa: Isa, algorithm: Algorithm, weight: &[f32], shape: [usize; 4]) -> Self {
+        let mut weights = Self::empty(isa, algorithm, shape);
+        weights.repack(weight);
+        weights
+    }
+
+    /// Packs the weights of the gradient with respect to the input of a convolution of stride 1:
+    /// inputs and outputs exchanged, kernel turned round. [`shape`](Self::shape) is exchanged too.
+    ///
+    /// # Panics
+    /// As [`pack`](Self::pack).
+    pub fn pack_transposed(
+        isa: Isa,
+        algorithm: Algorithm,
+        weight: &[f32],
+        shape: [usize; 4],
+    ) -> Self {
+        let [outputs, inputs, height, width] = shape;
+        let mut weights = Self::empty(isa, algorithm, [inputs, outputs, height, width]);
+        weights.repack_transposed(weight);
+        weights
+    }
+
+    fn empty(isa: Isa, algorithm: Algorithm, shape: [usize; 4]) -> Self {
+        Self {
+            isa: isa.or_lower(),
+            algorithm,
+            shape,
+            packed: Lines::default(),
+        }
+    }
+
+    /// Packs other weights of the same shape into the same memory.
+    ///
+    /// # Panics
+    /// If `weight` is not of that shape.
+    pub fn repack(&mut self, weight: &[f32]) {
+        let [_, _, height, width] = self.shape;
+        let taps: Vec<usize> = (0..height * width).collect();
+        self.fill(weight, self.shape, false, &taps);
+    }
+
+    /// As [`repack`](Self::repack), for what [`pack_transposed`](Self::pack_transposed) packed.
+    ///
+    /// # Panics
+    /// If `weight` is not of that shape.
+    pub fn repack_transposed(&mut self, weight: &[f32]) {
+        let [inputs, outputs, height, width] = self.shape;
+        let taps: Vec<usize> = (0..height * width).rev().collect();
+        self.fill(weight, [outputs, inputs, height, width], true, &taps);
+    }
+
+    fn fill(&mut self, values: &[f32], shape: [usize; 4], swapped: bool, taps: &[usize]) {
+        assert_eq!(
+            values.len(),
+            shape.iter().product::<usize>(),
+            "length of weights {shape:?}"
+        );
+        assert!(
+            shape[1..].iter().all(|size| *size > 0),
+            "weights {shape:?} without values for an output"
+        );
+        assert!(
+            self.algorithm.fits([shape[2], shape[3]], 1),
+            "{:?} needs a kernel of 3x3, not {shape:?}",
+            self.algorithm
+        );
+        let source = Source {
+            values,
+            shape,
+            swapped,
+            taps,
+        };
+        match self.algorithm {
+            Algorithm::Direct => pack_direct(self.isa, source, &mut self.packed),
+            Algorithm::Winograd2 | Algorithm::Winograd4 => unreachable!("fits nothing yet"),
+        }
+    }
+
+    /// `[outputs, inputs, kernel height, kernel width]`.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// What the weights were packed for.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The instructions that use them.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        self.packed.values()
+    }
+}
+
+/// For each panel, for each tap and input a row of the panel's columns.
+pub(super) fn pack_direct(isa: Isa, source: Source<'_>, packed: &mut Lines) {
+    let lanes = isa.lanes();
+    let (columns, inputs) = source.sizes();
+    let taps = source.taps.len();
+    packed.grow(columns.next_multiple_of(lanes) * inputs * taps);
+    let out = Scattered::new(packed.values_mut());
+    let parts = inputs.div_ceil(INPUTS);
+    let task = |index: usize| {
+        let panel = panel(isa, columns, index / parts);
+        let start = index % parts * INPUTS;
+        let range = start..inputs.min(start + INPUTS);
+        let (first, width) = (panel.first * lanes, panel.width * lanes);
+        scratch(taps * range.len() * width, |rows| {
+            source.rows(first, width, range.clone(), rows);
+            for (tap, rows) in rows.chunks_exact(range.len() * width).enumerate() {
+                let at = first * inputs * taps + (tap * inputs + start) * width;
+                // SAFETY: each task has its own panel or its own inputs.
+                unsafe { out.part(at..at + rows.len()) }.copy_from_slice(rows);
+            }
+        });
+    };
+    each(panel_count(isa, columns) * parts, taps * INPUTS * 64, task);
+}
+
+/// Runs `task` for each of `count`; on this thread if `count * values` is little.
+pub(super) fn each(count: usize, values: usize, task: impl Fn(usize) + Sync + Send) {
+    if count * values < 1 << 16 {
+        (0..count).for_each(task);
+    } else {
+        (0..count).into_par_iter().for_each(task);
+    }
+}
