@@ -16,6 +16,7 @@ mod tile;
 mod vector;
 mod weights;
 mod windows;
+mod winograd;
 
 pub use epilogue::Epilogue;
 pub use geometry::{Algorithm, Geometry, Padding};
@@ -61,7 +62,9 @@ pub fn forward(
             let windows = Windows::of(geometry, inputs, outputs);
             direct::convolve(weights.isa(), x, &windows, weights.values(), epilogue, out);
         }
-        Algorithm::Winograd2 | Algorithm::Winograd4 => unreachable!("fits nothing yet"),
+        Algorithm::Winograd2 | Algorithm::Winograd4 => {
+            winograd::convolve(x, geometry, weights, epilogue, out);
+        }
     }
 }
 

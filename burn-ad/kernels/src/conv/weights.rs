@@ -9,11 +9,12 @@ use rayon::prelude::*;
 use super::geometry::Algorithm;
 use super::memory::{Lines, scratch};
 use super::tile::{panel, panel_count};
+use super::winograd;
 use crate::Isa;
 use crate::parallel::Scattered;
 
 /// Inputs that a task packs.
-const INPUTS: usize = 16;
+pub(super) const INPUTS: usize = 16;
 
 /// Weights of a convolution, packed for an instruction set and an algorithm.
 #[derive(Clone, Debug)]
@@ -169,7 +170,9 @@ impl Weights {
         };
         match self.algorithm {
             Algorithm::Direct => pack_direct(self.isa, source, &mut self.packed),
-            Algorithm::Winograd2 | Algorithm::Winograd4 => unreachable!("fits nothing yet"),
+            Algorithm::Winograd2 | Algorithm::Winograd4 => {
+                winograd::pack(self.isa, self.algorithm.tile().0, source, &mut self.packed);
+            }
         }
     }
 

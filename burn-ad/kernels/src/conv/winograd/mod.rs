@@ -1,0 +1,229 @@
+//! Winograd's convolutions: tiles of input and kernel are transformed, multiplied place by place, and
+//! the sums over input channels transformed back.
+
+mod pack;
+mod tiles;
+mod transform;
+
+pub(super) use pack::pack;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::epilogue::Epilogue;
+use super::geometry::Geometry;
+use super::memory::scratch;
+use super::product::{Product, Row};
+use super::tile::{ROWS, Runs, panel_count};
+use super::weights::Weights;
+use crate::Isa;
+use crate::parallel::Scattered;
+use tiles::{Gather, Scatter, Tiles};
+
+/// Values, before and after the product, that a task keeps in its core's second cache.
+const BLOCK: usize = 192 * 1024;
+/// Fewest tiles that make loading the weights worth while.
+const FEWEST: usize = 4 * ROWS;
+/// Most tiles of a task.
+const MOST: usize = 12 * ROWS;
+
+/// [`forward`](super::forward) for weights of one of Winograd's algorithms.
+pub(super) fn convolve(
+    x: &[f32],
+    geometry: &Geometry,
+    weights: &Weights,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    if out.is_empty() {
+        return;
+    }
+    match weights.algorithm().tile().0 {
+        4 => Pass::<4>::new(x, geometry, weights, epilogue).run(out),
+        _ => Pass::<6>::new(x, geometry, weights, epilogue).run(out),
+    }
+}
+
+struct Pass<'a, const A: usize> {
+    isa: Isa,
+    x: &'a [f32],
+    tiles: Tiles,
+    weights: &'a [f32],
+    /// Channels, and the same rounded up to whole registers.
+    inputs: usize,
+    outputs: usize,
+    inputs_whole: usize,
+    outputs_whole: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl<'a, const A: usize> Pass<'a, A> {
+    const PLACES: usize = A * A;
+
+    fn new(
+        x: &'a [f32],
+        geometry: &Geometry,
+        weights: &'a Weights,
+        epilogue: Epilogue<'a>,
+    ) -> Self {
+        let [outputs, inputs, ..] = weights.shape();
+        let isa = weights.isa();
+        Self {
+            isa,
+            x,
+            tiles: Tiles::new(geometry, A - 2),
+            weights: weights.values(),
+            inputs,
+            outputs,
+            inputs_whole: inputs.next_multiple_of(isa.lanes()),
+            outputs_whole: outputs.next_multiple_of(isa.lanes()),
+            epilogue,
+        }
+    }
+
+    fn run(&self, out: &mut [f32]) {
+        let (count, threads) = (self.tiles.count(), rayon::current_num_threads());
+        let each = Self::PLACES * (self.inputs_whole + self.outputs_whole);
+        let wanted = (BLOCK / each).clamp(FEWEST, MOST);
+        let multiplications = count * Self::PLACES * self.inputs * self.outputs;
+        let out = Scattered::new(out);
+        if multiplications < super::direct::SERIAL || threads == 1 {
+            let blocks = count.div_ceil(wanted);
+            let block = count.div_ceil(blocks);
+            (0..blocks).for_each(|index| self.block(index * block, block, &out));
+        } else if count >= threads * FEWEST / 2 {
+            let blocks = count.div_ceil(wanted).next_multiple_of(threads);
+            let block = count.div_ceil(blocks);
+            (0..count.div_ceil(block))
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(|index| self.block(index * block, block, &out));
+        } else {
+            self.phases(&out);
+        }
+    }
+
+    /// All steps for `count` tiles from `from` on, or as many as there are.
+    fn block(&self, from: usize, count: usize, out: &Scattered<'_>) {
+        let count = count.min(self.tiles.count() - from);
+        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
+        scratch(Self::PLACES * (v + m), |values| {
+            let (before, after) = values.split_at_mut(Self::PLACES * v);
+            self.gather(from, count, 0, v, &Scattered::new(before));
+            let sums = Scattered::new(after);
+            for place in 0..Self::PLACES {
+                self.multiply(place, count, 0..self.panels(), before, &sums);
+            }
+            self.scatter(from, count, 0, m, after, out);
+        });
+    }
+
+    /// The steps one after another, each over all tiles: for few tiles and many channels, where
+    /// the weights are most of what is read, so that each is read once.
+    fn phases(&self, out: &Scattered<'_>) {
+        let count = self.tiles.count();
+        let threads = rayon::current_num_threads();
+        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
+        let part = count.div_ceil(2 * threads);
+        let parts = count.div_ceil(part);
+        let groups = (2 * threads).div_ceil(Self::PLACES).min(self.panels());
+        scratch(Self::PLACES * (v + m), |values| {
+            let (before, after) = values.split_at_mut(Self::PLACES * v);
+            let range = |index: usize| (index * part, part.min(count - index * part));
+            let transformed = Scattered::new(before);
+            (0..parts).into_par_iter().for_each(|index| {
+                let (from, count) = range(index);
+                self.gather(from, count, from, v, &transformed);
+            });
+            let sums = Scattered::new(after);
+            (0..Self::PLACES * groups).into_par_iter().for_each(|index| {
+                let (place, group) = (index / groups, index % groups);
+                let panels = self.panels();
+                let panels = panels * group / groups..panels * (group + 1) / groups;
+                self.multiply(place, count, panels, before, &sums);
+            });
+            (0..parts).into_par_iter().for_each(|index| {
+                let (from, count) = range(index);
+                self.scatter(from, count, from, m, after, out);
+            });
+        });
+    }
+
+    /// Transforms tiles `from..from + count` to rows `to..` of each place, places `stride` apart.
+    fn gather(&self, from: usize, count: usize, to: usize, stride: usize, rows: &Scattered<'_>) {
+        self.isa.run(Gather::<A> {
+            x: self.x,
+            tiles: &self.tiles,
+            range: from..from + count,
+            channels: self.inputs,
+            first: to * self.inputs_whole,
+            stride,
+            rows,
+        });
+    }
+
+    /// Transforms rows `at..at + count` of each place to the outputs of tiles `from..`.
+    fn scatter(
+        &self,
+        from: usize,
+        count: usize,
+        at: usize,
+        stride: usize,
+        rows: &[f32],
+        out: &Scattered<'_>,
+    ) {
+        self.isa.run(Scatter::<A> {
+            rows,
+            first: at * self.outputs_whole,
+            stride,
+            tiles: &self.tiles,
+            range: from..from + count,
+            channels: self.outputs,
+            epilogue: self.epilogue,
+            out,
+        });
+    }
+
+    /// The product of one place for `count` tiles.
+    fn multiply(
+        &self,
+        place: usize,
+        count: usize,
+        panels: Range<usize>,
+        before: &[f32],
+        after: &Scattered<'_>,
+    ) {
+        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
+        let weights = self.outputs_whole * self.inputs;
+        let mut table = [Row::default(); MOST];
+        for start in (0..count).step_by(MOST) {
+            let rows = &mut table[..MOST.min(count - start)];
+            for (tile, row) in (start..).zip(&mut *rows) {
+                *row = Row {
+                    from: tile * self.inputs_whole,
+                    to: place * m + tile * self.outputs_whole,
+                };
+            }
+            self.isa.run(Product {
+                isa: self.isa,
+                input: &before[place * v..][..v],
+                rows,
+                runs: Runs {
+                    count: 1,
+                    length: self.inputs,
+                    step: 0,
+                },
+                weights: &self.weights[place * weights..][..weights],
+                columns: self.outputs_whole,
+                panels: panels.clone(),
+                epilogue: Epilogue::default(),
+                out: after,
+            });
+        }
+    }
+
+    fn panels(&self) -> usize {
+        panel_count(self.isa, self.outputs)
+    }
+}

@@ -1,0 +1,94 @@
+//! Kernels, transformed and packed for the products of all places.
+// Tasks write their parts of one buffer, and registers through pointers into checked slices.
+#![allow(unsafe_code)]
+
+use pulp::{Simd, WithSimd};
+
+use super::transform::{SIDE, kernel};
+use crate::Isa;
+use crate::conv::memory::{Lines, scratch};
+use crate::conv::tile::{panel, panel_count};
+use crate::conv::vector::{load, store};
+use crate::conv::weights::{INPUTS, Source, each};
+use crate::parallel::Scattered;
+
+/// Values of a 3x3 kernel.
+const TAPS: usize = 9;
+
+/// For each place and each panel, for each input a row of the panel's columns.
+pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &mut Lines) {
+    match side {
+        4 => pack_side::<4>(isa, source, packed),
+        _ => pack_side::<6>(isa, source, packed),
+    }
+}
+
+fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut Lines) {
+    let lanes = isa.lanes();
+    let (columns, inputs) = source.sizes();
+    let stride = columns.next_multiple_of(lanes) * inputs;
+    packed.grow(A * A * stride);
+    let out = Scattered::new(packed.values_mut());
+    let parts = inputs.div_ceil(INPUTS);
+    let task = |index: usize| {
+        let panel = panel(isa, columns, index / parts);
+        let start = index % parts * INPUTS;
+        let range = start..inputs.min(start + INPUTS);
+        let (first, width) = (panel.first * lanes, panel.width * lanes);
+        scratch(TAPS * range.len() * width, |rows| {
+            source.rows(first, width, range.clone(), rows);
+            isa.run(Transform::<A> {
+                rows,
+                first: first * inputs + start * width,
+                stride,
+                out: &out,
+            });
+        });
+    };
+    each(panel_count(isa, columns) * parts, A * A * INPUTS * 64, task);
+}
+
+/// Transforms values that lie in nine equal parts, one for each place of the kernel.
+struct Transform<'a, const A: usize> {
+    rows: &'a [f32],
+    first: usize,
+    stride: usize,
+    out: &'a Scattered<'a>,
+}
+
+impl<const A: usize> WithSimd for Transform<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let length = self.rows.len() / TAPS;
+        assert_eq!(length % S::F32_LANES, 0, "whole registers");
+        let mut places = [std::ptr::null_mut(); SIDE * SIDE];
+        for (place, to) in places[..A * A].iter_mut().enumerate() {
+            let at = place * self.stride + self.first;
+            // SAFETY: each task has its own panel or its own inputs.
+            *to = unsafe { self.out.part(at..at + length) }.as_mut_ptr();
+        }
+        for at in (0..length).step_by(S::F32_LANES) {
+            let mut half = [[simd.splat_f32s(0.0); 3]; SIDE];
+            for x in 0..3 {
+                let mut g = [simd.splat_f32s(0.0); 3];
+                for (y, g) in g.iter_mut().enumerate() {
+                    // SAFETY: `at + lanes <= length`, a ninth of the rows.
+                    *g = unsafe { load::<S>(self.rows.as_ptr().add((3 * y + x) * length + at)) };
+                }
+                let g = kernel::<S, A>(simd, g);
+                for i in 0..A {
+                    half[i][x] = g[i];
+                }
+            }
+            for i in 0..A {
+                let g = kernel::<S, A>(simd, half[i]);
+                for j in 0..A {
+                    // SAFETY: `at + lanes <= length`.
+                    unsafe { store::<S>(places[i * A + j].add(at), g[j]) };
+                }
+            }
+        }
+    }
+}

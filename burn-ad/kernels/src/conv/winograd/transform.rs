@@ -1,0 +1,162 @@
+//! Winograd's transforms of a row or column of a tile, on registers of channels.
+//!
+//! `A` is the side of a transformed tile: 4 for F(2x2, 3x3), 6 for F(4x4, 3x3); the latter's points are
+//! 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016). Arrays have room for the larger one; what the
+//! smaller one does not use stays 0.
+
+use pulp::Simd;
+
+use crate::simd_math::{mul_add, negate_mul_add};
+
+/// Most values of a transformed row, and of the outputs it gives.
+pub(super) const SIDE: usize = 6;
+pub(super) const OUT: usize = SIDE - 2;
+
+pub(super) type Row<S> = [<S as Simd>::f32s; SIDE];
+
+/// `B^T d`: inputs of a tile.
+#[inline(always)]
+pub(super) fn input<S: Simd, const A: usize>(simd: S, d: Row<S>) -> Row<S> {
+    let c = |value: f32| simd.splat_f32s(value);
+    if A == 6 {
+        let a = negate_mul_add(simd, c(4.0), d[2], d[4]);
+        let b = negate_mul_add(simd, c(4.0), d[1], d[3]);
+        let e = simd.sub_f32s(d[4], d[2]);
+        let difference = simd.sub_f32s(d[3], d[1]);
+        let f = simd.add_f32s(difference, difference);
+        let first = negate_mul_add(simd, c(5.0), d[2], d[4]);
+        let last = negate_mul_add(simd, c(5.0), d[3], d[5]);
+        [
+            mul_add(simd, c(4.0), d[0], first),
+            simd.add_f32s(a, b),
+            simd.sub_f32s(a, b),
+            simd.add_f32s(e, f),
+            simd.sub_f32s(e, f),
+            mul_add(simd, c(4.0), d[1], last),
+        ]
+    } else {
+        [
+            simd.sub_f32s(d[0], d[2]),
+            simd.add_f32s(d[1], d[2]),
+            simd.sub_f32s(d[2], d[1]),
+            simd.sub_f32s(d[1], d[3]),
+            d[4],
+            d[5],
+        ]
+    }
+}
+
+/// `A^T m`: outputs of a tile.
+#[inline(always)]
+pub(super) fn output<S: Simd, const A: usize>(simd: S, m: Row<S>) -> [S::f32s; OUT] {
+    let c = |value: f32| simd.splat_f32s(value);
+    let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+    if A == 6 {
+        let (sum_2, difference_2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+        [
+            simd.add_f32s(m[0], simd.add_f32s(sum, sum_2)),
+            mul_add(simd, c(2.0), difference_2, difference),
+            mul_add(simd, c(4.0), sum_2, sum),
+            simd.add_f32s(m[5], mul_add(simd, c(8.0), difference_2, difference)),
+        ]
+    } else {
+        [
+            simd.add_f32s(m[0], sum),
+            simd.sub_f32s(difference, m[3]),
+            m[4],
+            m[5],
+        ]
+    }
+}
+
+/// `G g`: a row or column of a kernel.
+#[inline(always)]
+pub(super) fn kernel<S: Simd, const A: usize>(simd: S, g: [S::f32s; 3]) -> Row<S> {
+    let c = |value: f32| simd.splat_f32s(value);
+    let sum = simd.add_f32s(g[0], g[2]);
+    if A == 6 {
+        let far = mul_add(simd, c(4.0), g[2], g[0]);
+        let twice = simd.add_f32s(g[1], g[1]);
+        let (sixth, small) = (c(-1.0 / 6.0), c(1.0 / 24.0));
+        [
+            simd.mul_f32s(c(0.25), g[0]),
+            simd.mul_f32s(sixth, simd.add_f32s(sum, g[1])),
+            simd.mul_f32s(sixth, simd.sub_f32s(sum, g[1])),
+            simd.mul_f32s(small, simd.add_f32s(far, twice)),
+            simd.mul_f32s(small, simd.sub_f32s(far, twice)),
+            g[2],
+        ]
+    } else {
+        let half = c(0.5);
+        let zero = c(0.0);
+        [
+            g[0],
+            simd.mul_f32s(half, simd.add_f32s(sum, g[1])),
+            simd.mul_f32s(half, simd.sub_f32s(sum, g[1])),
+            g[2],
+            zero,
+            zero,
+        ]
+    }
+}
+
+/// `A y`: the transpose of [`output`], for gradients.
+#[inline(always)]
+pub(super) fn output_back<S: Simd, const A: usize>(simd: S, y: [S::f32s; OUT]) -> Row<S> {
+    let c = |value: f32| simd.splat_f32s(value);
+    if A == 6 {
+        let (even, odd) = (simd.add_f32s(y[0], y[2]), simd.add_f32s(y[1], y[3]));
+        let even_2 = mul_add(simd, c(4.0), y[2], y[0]);
+        let odd_2 = mul_add(simd, c(8.0), y[3], simd.add_f32s(y[1], y[1]));
+        [
+            y[0],
+            simd.add_f32s(even, odd),
+            simd.sub_f32s(even, odd),
+            simd.add_f32s(even_2, odd_2),
+            simd.sub_f32s(even_2, odd_2),
+            y[3],
+        ]
+    } else {
+        let zero = c(0.0);
+        [
+            y[0],
+            simd.add_f32s(y[0], y[1]),
+            simd.sub_f32s(y[0], y[1]),
+            simd.sub_f32s(zero, y[1]),
+            zero,
+            zero,
+        ]
+    }
+}
+
+/// `G^T m`: the transpose of [`kernel`], for gradients.
+#[inline(always)]
+pub(super) fn kernel_back<S: Simd, const A: usize>(simd: S, m: Row<S>) -> [S::f32s; 3] {
+    let c = |value: f32| simd.splat_f32s(value);
+    let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[2], m[1]));
+    if A == 6 {
+        let (sum_2, difference_2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+        let sixth = c(1.0 / 6.0);
+        let first = mul_add(simd, c(1.0 / 24.0), sum_2, simd.mul_f32s(c(0.25), m[0]));
+        [
+            negate_mul_add(simd, sixth, sum, first),
+            mul_add(
+                simd,
+                sixth,
+                difference,
+                simd.mul_f32s(c(1.0 / 12.0), difference_2),
+            ),
+            mul_add(simd, sixth, simd.sub_f32s(sum_2, sum), m[5]),
+        ]
+    } else {
+        let half = c(0.5);
+        [
+            mul_add(simd, half, sum, m[0]),
+            simd.mul_f32s(
+                half,
+                simd.sub_f32s(m[1], m[2]),
+            ),
+            mul_add(simd, half, sum, m[3]),
+        ]
+    }
+}
