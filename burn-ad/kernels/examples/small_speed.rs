@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::layout::{self, MapSize};
 use burn_ad_kernels::norm::{self, Norm};
 use burn_ad_kernels::{Activation, Isa, Map, Window, pool};
@@ -20,6 +21,7 @@ fn main() {
         layouts(&bench);
         pools(&bench);
         norms(&bench);
+        depthwises(&bench);
     }
 }
 
@@ -161,6 +163,43 @@ fn norms(bench: &Bench<'_>) {
                 &mut grad_x,
                 Some(&mut grad_residual),
             );
+        });
+    }
+}
+
+fn depthwises(bench: &Bench<'_>) {
+    for (channels, side, kernel, stride) in [
+        (96, 64, 3, 1),
+        (144, 64, 5, 2),
+        (480, 16, 3, 1),
+        (672, 16, 5, 1),
+        (1152, 8, 5, 1),
+    ] {
+        let map = Map {
+            batch: 1,
+            height: side,
+            width: side,
+            channels,
+        };
+        let window = Window::square(kernel, stride, kernel / 2);
+        let size = window.output(map);
+        let (x, weight) = (values(map.len()), values(kernel * kernel * channels));
+        let bias = values(channels);
+        let (mut out, mut back) = (vec![0.0; size.len()], vec![0.0; map.len()]);
+        let name = format!("{channels} @ {side} kernel {kernel} stride {stride}");
+        for activation in [Activation::Relu6, Activation::Swish] {
+            let depthwise = Depthwise {
+                window,
+                weight: &weight,
+                bias: Some(&bias),
+                activation,
+            };
+            bench.time(&format!("depthwise {name} {activation:?}"), || {
+                depthwise::forward(bench.isa, black_box(&x), map, &depthwise, &mut out);
+            });
+        }
+        bench.time(&format!("depthwise input gradient {name}"), || {
+            depthwise::input_gradient(bench.isa, black_box(&out), map, window, &weight, &mut back);
         });
     }
 }
