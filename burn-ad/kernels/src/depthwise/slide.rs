@@ -47,7 +47,7 @@ impl WithSimd for Slide<'_> {
         let channels = to.channels;
         let [_, kernel_width] = depthwise.window.kernel;
         assert_eq!(from.channels, channels);
-        let mut taps = Vec::new();
+        let (mut taps, mut ends) = (Vec::new(), Vec::new());
         for (index, out) in self.out.chunks_exact_mut(to.width * channels).enumerate() {
             let (image, row) = (
                 (self.first + index) / to.height,
@@ -55,37 +55,49 @@ impl WithSimd for Slide<'_> {
             );
             let cells = from.height * from.width * channels;
             let x = &self.x[image * cells..][..cells];
+            taps.clear();
+            ends.clear();
             for run in self.runs {
-                taps.clear();
+                let begin = taps.len();
                 for &(y, ky) in &self.rows[row] {
                     for &(dx, kx) in &run.taps {
                         let place = (y * from.width + run.from + dx) * channels;
                         taps.push((place, (ky * kernel_width + kx) * channels));
                     }
                 }
+                ends.push(taps.len());
                 // Once a run instead of once a multiply-add.
                 let last = run.count - 1;
                 let reach = last * run.from_step * channels + channels;
                 let fits = |&(place, weight): &(usize, usize)| {
                     place + reach <= x.len() && weight + channels <= depthwise.weight.len()
                 };
-                assert!(taps.iter().all(fits) && run.to + last * run.to_step < to.width);
-                let line = Line {
-                    x: x.as_ptr(),
-                    step: run.from_step * channels,
-                    taps: &taps,
-                    weight: depthwise.weight.as_ptr(),
-                    bias: depthwise.bias,
-                    activation: depthwise.activation,
-                    out: out[run.to * channels..].as_mut_ptr(),
-                    out_step: run.to_step * channels,
-                    channels,
-                };
-                // SAFETY: every tap of every cell of the run begins at most `reach - channels` behind
-                // its place, so its `channels` values lie in `x`; those of its weights lie in
-                // `weight`, those of each cell in `out`; all checked above. The bias has `channels`
-                // values (`Depthwise::check`). `out` is borrowed exclusively.
-                unsafe { line.run(simd, run.count) };
+                assert!(taps[begin..].iter().all(fits) && run.to + last * run.to_step < to.width);
+            }
+            // Strips of channels: the weights and the cells of a strip stay in the first cache.
+            let strip = 4 * S::F32_LANES;
+            for channel in (0..channels).step_by(strip) {
+                let mut begin = 0;
+                for (run, &end) in self.runs.iter().zip(&ends) {
+                    let line = Line {
+                        x: x[channel..].as_ptr(),
+                        step: run.from_step * channels,
+                        taps: &taps[begin..end],
+                        weight: depthwise.weight[channel..].as_ptr(),
+                        bias: depthwise.bias.map(|bias| &bias[channel..]),
+                        activation: depthwise.activation,
+                        out: out[run.to * channels + channel..].as_mut_ptr(),
+                        out_step: run.to_step * channels,
+                        channels: strip.min(channels - channel),
+                    };
+                    // SAFETY: every tap of every cell of the run begins at most `reach - channels`
+                    // behind its place, so its `channels` values lie in `x`; those of its weights lie
+                    // in `weight`, those of each cell in `out`; all checked above. The bias has
+                    // `channels` values (`Depthwise::check`). The line takes those of them that are
+                    // in the strip. `out` is borrowed exclusively.
+                    unsafe { line.run(simd, run.count) };
+                    begin = end;
+                }
             }
         }
     }
@@ -121,8 +133,67 @@ impl Line<'_> {
                 cell += 4;
             }
             while cell < count {
-                self.cells::<S, 1>(simd, cell);
+                self.cell(simd, cell);
                 cell += 1;
+            }
+        }
+    }
+
+    /// One cell: several registers of channels at a time, since sums that wait for each other would
+    /// cost several times as much.
+    ///
+    /// # Safety
+    /// As [`Line::run`], for cell `cell`.
+    #[inline(always)]
+    unsafe fn cell<S: Simd>(&self, simd: S, cell: usize) {
+        let mut channel = 0;
+        // SAFETY: channels `channel..` as many as the registers have are among the `channels` ones.
+        unsafe {
+            if channel + 4 * S::F32_LANES <= self.channels {
+                self.wide::<S, 4>(simd, cell, channel);
+                channel += 4 * S::F32_LANES;
+            }
+            if channel + 2 * S::F32_LANES <= self.channels {
+                self.wide::<S, 2>(simd, cell, channel);
+                channel += 2 * S::F32_LANES;
+            }
+            if channel + S::F32_LANES <= self.channels {
+                self.wide::<S, 1>(simd, cell, channel);
+                channel += S::F32_LANES;
+            }
+            if channel < self.channels {
+                let part = Part::new(simd, self.channels - channel);
+                self.registers::<S, 1, _>(simd, part, cell, channel);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Line::cell`], for the channels of `N` registers from `channel` on.
+    #[inline(always)]
+    unsafe fn wide<S: Simd, const N: usize>(&self, simd: S, cell: usize, channel: usize) {
+        let mut sums = [simd.splat_f32s(0.0); N];
+        // SAFETY: by the contract; offsets stay inside of what it names.
+        unsafe {
+            if let Some(bias) = self.bias {
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    *sum = Whole.load(simd, bias.as_ptr().add(channel + n * S::F32_LANES));
+                }
+            }
+            let x = self.x.add(cell * self.step + channel);
+            let weights = self.weight.add(channel);
+            for &(place, weight) in self.taps {
+                let (x, weight) = (x.add(place), weights.add(weight));
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    let x = Whole.load(simd, x.add(n * S::F32_LANES));
+                    let weight = Whole.load(simd, weight.add(n * S::F32_LANES));
+                    *sum = mul_add(simd, x, weight, *sum);
+                }
+            }
+            let out = self.out.add(cell * self.out_step + channel);
+            for (n, sum) in sums.into_iter().enumerate() {
+                let value = activate(simd, self.activation, sum);
+                Whole.store(simd, out.add(n * S::F32_LANES), value);
             }
         }
     }
@@ -146,7 +217,7 @@ impl Line<'_> {
     }
 
     /// # Safety
-    /// As [`Line::cells`], for the channels from `channel` on that `access` has.
+    /// As [`Line::run`], for cells `cell..cell + N`, for the channels from `channel` on that `access` has.
     #[inline(always)]
     unsafe fn registers<S: Simd, const N: usize, A: Access<S>>(
         &self,
