@@ -6,9 +6,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn_ad_kernels::layout::{self, MapSize};
+use burn_ad_kernels::depthwise::{self, Depthwise};
+use burn_ad_kernels::layout;
 use burn_ad_kernels::norm::{self, Norm};
-use burn_ad_kernels::{Activation, Isa, Map, Window, pool};
+use burn_ad_kernels::{Activation, Isa, Map, Window, channels, pool};
 
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -20,6 +21,8 @@ fn main() {
         layouts(&bench);
         pools(&bench);
         norms(&bench);
+        depthwises(&bench);
+        gates(&bench);
     }
 }
 
@@ -60,19 +63,20 @@ fn values(count: usize) -> Vec<f32> {
 
 fn layouts(bench: &Bench<'_>) {
     for (batch, channels, side) in [(1, 64, 64), (1, 3, 256), (1, 512, 8), (8, 64, 64)] {
-        let size = MapSize {
+        let map = Map {
             batch,
+            height: side,
+            width: side,
             channels,
-            positions: side * side,
         };
-        let x = values(size.len());
-        let mut out = vec![0.0; size.len()];
+        let x = values(map.len());
+        let mut out = vec![0.0; map.len()];
         let name = format!("{batch} x {channels} @ {side}");
         bench.time(&format!("layout to channels last {name}"), || {
-            layout::to_channels_last(bench.isa, black_box(&x), size, &mut out);
+            layout::to_channels_last(bench.isa, black_box(&x), map, &mut out);
         });
         bench.time(&format!("layout to channels first {name}"), || {
-            layout::to_channels_first(bench.isa, black_box(&x), size, &mut out);
+            layout::to_channels_first(bench.isa, black_box(&x), map, &mut out);
         });
     }
 }
@@ -163,4 +167,64 @@ fn norms(bench: &Bench<'_>) {
             );
         });
     }
+}
+
+fn depthwises(bench: &Bench<'_>) {
+    for (channels, side, kernel, stride) in [
+        (96, 64, 3, 1),
+        (144, 64, 5, 2),
+        (480, 16, 3, 1),
+        (672, 16, 5, 1),
+        (1152, 8, 5, 1),
+    ] {
+        let map = Map {
+            batch: 1,
+            height: side,
+            width: side,
+            channels,
+        };
+        let window = Window::square(kernel, stride, kernel / 2);
+        let size = window.output(map);
+        let (x, weight) = (values(map.len()), values(kernel * kernel * channels));
+        let bias = values(channels);
+        let (mut out, mut back) = (vec![0.0; size.len()], vec![0.0; map.len()]);
+        let name = format!("{channels} @ {side} kernel {kernel} stride {stride}");
+        for activation in [Activation::Relu6, Activation::Swish] {
+            let depthwise = Depthwise {
+                window,
+                weight: &weight,
+                bias: Some(&bias),
+                activation,
+            };
+            bench.time(&format!("depthwise {name} {activation:?}"), || {
+                depthwise::forward(bench.isa, black_box(&x), map, &depthwise, &mut out);
+            });
+        }
+        bench.time(&format!("depthwise input gradient {name}"), || {
+            depthwise::input_gradient(bench.isa, black_box(&out), map, window, &weight, &mut back);
+        });
+    }
+}
+
+fn gates(bench: &Bench<'_>) {
+    let map = Map {
+        batch: 1,
+        height: 32,
+        width: 32,
+        channels: 240,
+    };
+    let (mut x, gate) = (values(map.len()), values(map.channels));
+    let (mut mean, mut out) = (gate.clone(), x.clone());
+    bench.time("channels mean 240 @ 32", || {
+        channels::mean(bench.isa, black_box(&x), map, &mut mean);
+    });
+    bench.time("channels scale 240 @ 32", || {
+        channels::scale(bench.isa, black_box(&x), map, &gate, &mut out);
+    });
+    bench.time("channels scale in place 240 @ 32", || {
+        channels::scale_in_place(bench.isa, black_box(&mut out), map, &gate);
+    });
+    bench.time("channels swish in place 240 @ 32", || {
+        channels::activate(bench.isa, black_box(&mut x), Activation::Swish);
+    });
 }

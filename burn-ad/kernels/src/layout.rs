@@ -6,44 +6,22 @@ use pulp::{Simd, WithSimd};
 
 use crate::isa::Isa;
 use crate::rows::for_rows;
+use crate::window::Map;
 
-/// Size of a feature map: images, channels and positions (height times width).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapSize {
-    /// Images.
-    pub batch: usize,
-    /// Channels.
-    pub channels: usize,
-    /// Positions of one channel of one image.
-    pub positions: usize,
-}
-
-impl MapSize {
-    /// Values of the map.
-    pub fn len(&self) -> usize {
-        self.batch * self.channels * self.positions
-    }
-
-    /// Whether it has no values.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// `[batch, channels, positions]` to `[batch, positions, channels]`.
+/// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
 ///
 /// # Panics
 /// If `x` or `out` does not have the size of the map.
-pub fn to_channels_last(isa: Isa, x: &[f32], size: MapSize, out: &mut [f32]) {
-    transpose(isa, x, size.batch, size.channels, size.positions, out);
+pub fn to_channels_last(isa: Isa, x: &[f32], map: Map, out: &mut [f32]) {
+    transpose(isa, x, map.batch, map.channels, map.height * map.width, out);
 }
 
-/// `[batch, positions, channels]` to `[batch, channels, positions]`.
+/// `[batch, height, width, channels]` to `[batch, channels, height, width]`.
 ///
 /// # Panics
 /// If `x` or `out` does not have the size of the map.
-pub fn to_channels_first(isa: Isa, x: &[f32], size: MapSize, out: &mut [f32]) {
-    transpose(isa, x, size.batch, size.positions, size.channels, out);
+pub fn to_channels_first(isa: Isa, x: &[f32], map: Map, out: &mut [f32]) {
+    transpose(isa, x, map.batch, map.height * map.width, map.channels, out);
 }
 
 /// `[batch, rows, columns]` to `[batch, columns, rows]`.
@@ -277,17 +255,18 @@ mod tests {
 
     #[test]
     fn maps_large_enough_for_threads_survive_there_and_back() {
-        let size = MapSize {
+        let map = Map {
             batch: 2,
+            height: 41,
+            width: 25,
             channels: 67,
-            positions: 1025,
         };
-        let x: Vec<f32> = (0..size.len()).map(|i| i as f32).collect();
+        let x: Vec<f32> = (0..map.len()).map(|i| i as f32).collect();
         for isa in Isa::available() {
             let (mut last, mut first) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-            to_channels_last(isa, &x, size, &mut last);
+            to_channels_last(isa, &x, map, &mut last);
             assert_eq!(last[3 * 67 + 5], x[5 * 1025 + 3], "{isa}");
-            to_channels_first(isa, &last, size, &mut first);
+            to_channels_first(isa, &last, map, &mut first);
             assert_eq!(x, first, "{isa}");
         }
     }

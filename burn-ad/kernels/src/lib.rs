@@ -7,7 +7,9 @@
 //! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
 
 mod activation;
+pub mod channels;
 pub mod conv;
+pub mod depthwise;
 pub mod flow;
 mod isa;
 pub mod layout;

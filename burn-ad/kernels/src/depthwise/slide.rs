@@ -1,0 +1,253 @@
+//! Weighted sums of cells along rows.
+// Cells are read through pointers: a bounds check for each multiply-add would cost more than it.
+#![allow(unsafe_code)]
+
+use pulp::{Simd, WithSimd};
+
+use super::Depthwise;
+use crate::activation::Activation;
+use crate::vector::{Access, Part, Whole, activate, mul_add};
+use crate::window::Map;
+
+/// Cells of an output row that have the same taps.
+pub(super) struct Run {
+    /// Column of the first cell, and columns from one to the next.
+    pub(super) to: usize,
+    pub(super) to_step: usize,
+    /// Number of cells.
+    pub(super) count: usize,
+    /// Column of the input where the first cell's taps begin, and columns from one cell to the next.
+    pub(super) from: usize,
+    pub(super) from_step: usize,
+    /// For each tap: columns behind `from`, column of the kernel.
+    pub(super) taps: Vec<(usize, usize)>,
+}
+
+/// Rows of `out` from `first` on.
+pub(super) struct Slide<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) from: Map,
+    pub(super) to: Map,
+    pub(super) depthwise: &'a Depthwise<'a>,
+    /// For each row of an output image, for each row of taps: row of the input image, row of the
+    /// kernel.
+    pub(super) rows: &'a [Vec<(usize, usize)>],
+    /// Every column of a row once.
+    pub(super) runs: &'a [Run],
+    pub(super) first: usize,
+    pub(super) out: &'a mut [f32],
+}
+
+impl WithSimd for Slide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (from, to, depthwise) = (self.from, self.to, self.depthwise);
+        let channels = to.channels;
+        let [_, kernel_width] = depthwise.window.kernel;
+        assert_eq!(from.channels, channels);
+        let (mut taps, mut ends) = (Vec::new(), Vec::new());
+        for (index, out) in self.out.chunks_exact_mut(to.width * channels).enumerate() {
+            let (image, row) = (
+                (self.first + index) / to.height,
+                (self.first + index) % to.height,
+            );
+            let cells = from.height * from.width * channels;
+            let x = &self.x[image * cells..][..cells];
+            taps.clear();
+            ends.clear();
+            for run in self.runs {
+                let begin = taps.len();
+                for &(y, ky) in &self.rows[row] {
+                    for &(dx, kx) in &run.taps {
+                        let place = (y * from.width + run.from + dx) * channels;
+                        taps.push((place, (ky * kernel_width + kx) * channels));
+                    }
+                }
+                ends.push(taps.len());
+                // Once a run instead of once a multiply-add.
+                let last = run.count - 1;
+                let reach = last * run.from_step * channels + channels;
+                let fits = |&(place, weight): &(usize, usize)| {
+                    place + reach <= x.len() && weight + channels <= depthwise.weight.len()
+                };
+                assert!(taps[begin..].iter().all(fits) && run.to + last * run.to_step < to.width);
+            }
+            // Strips of channels: the weights and the cells of a strip stay in the first cache.
+            let strip = 4 * S::F32_LANES;
+            for channel in (0..channels).step_by(strip) {
+                let mut begin = 0;
+                for (run, &end) in self.runs.iter().zip(&ends) {
+                    let line = Line {
+                        x: x[channel..].as_ptr(),
+                        step: run.from_step * channels,
+                        taps: &taps[begin..end],
+                        weight: depthwise.weight[channel..].as_ptr(),
+                        bias: depthwise.bias.map(|bias| &bias[channel..]),
+                        activation: depthwise.activation,
+                        out: out[run.to * channels + channel..].as_mut_ptr(),
+                        out_step: run.to_step * channels,
+                        channels: strip.min(channels - channel),
+                    };
+                    // SAFETY: every tap of every cell of the run begins at most `reach - channels`
+                    // behind its place, so its `channels` values lie in `x`; those of its weights lie
+                    // in `weight`, those of each cell in `out`; all checked above. The bias has
+                    // `channels` values (`Depthwise::check`). The line takes those of them that are
+                    // in the strip. `out` is borrowed exclusively.
+                    unsafe { line.run(simd, run.count) };
+                    begin = end;
+                }
+            }
+        }
+    }
+}
+
+struct Line<'a> {
+    x: *const f32,
+    step: usize,
+    taps: &'a [(usize, usize)],
+    weight: *const f32,
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    out: *mut f32,
+    out_step: usize,
+    channels: usize,
+}
+
+impl Line<'_> {
+    /// # Safety
+    /// For each of `count` cells, `channels` values must be readable at each tap, at each tap's
+    /// weights and in the bias, and writable at the cell.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, simd: S, count: usize) {
+        let mut cell = 0;
+        // SAFETY: cells `cell..cell + N` are among the `count` ones.
+        unsafe {
+            while cell + 8 <= count {
+                self.cells::<S, 8>(simd, cell);
+                cell += 8;
+            }
+            if cell + 4 <= count {
+                self.cells::<S, 4>(simd, cell);
+                cell += 4;
+            }
+            while cell < count {
+                self.cell(simd, cell);
+                cell += 1;
+            }
+        }
+    }
+
+    /// One cell: several registers of channels at a time, since sums that wait for each other would
+    /// cost several times as much.
+    ///
+    /// # Safety
+    /// As [`Line::run`], for cell `cell`.
+    #[inline(always)]
+    unsafe fn cell<S: Simd>(&self, simd: S, cell: usize) {
+        let mut channel = 0;
+        // SAFETY: channels `channel..` as many as the registers have are among the `channels` ones.
+        unsafe {
+            if channel + 4 * S::F32_LANES <= self.channels {
+                self.wide::<S, 4>(simd, cell, channel);
+                channel += 4 * S::F32_LANES;
+            }
+            if channel + 2 * S::F32_LANES <= self.channels {
+                self.wide::<S, 2>(simd, cell, channel);
+                channel += 2 * S::F32_LANES;
+            }
+            if channel + S::F32_LANES <= self.channels {
+                self.wide::<S, 1>(simd, cell, channel);
+                channel += S::F32_LANES;
+            }
+            if channel < self.channels {
+                let part = Part::new(simd, self.channels - channel);
+                self.registers::<S, 1, _>(simd, part, cell, channel);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Line::cell`], for the channels of `N` registers from `channel` on.
+    #[inline(always)]
+    unsafe fn wide<S: Simd, const N: usize>(&self, simd: S, cell: usize, channel: usize) {
+        let mut sums = [simd.splat_f32s(0.0); N];
+        // SAFETY: by the contract; offsets stay inside of what it names.
+        unsafe {
+            if let Some(bias) = self.bias {
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    *sum = Whole.load(simd, bias.as_ptr().add(channel + n * S::F32_LANES));
+                }
+            }
+            let x = self.x.add(cell * self.step + channel);
+            let weights = self.weight.add(channel);
+            for &(place, weight) in self.taps {
+                let (x, weight) = (x.add(place), weights.add(weight));
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    let x = Whole.load(simd, x.add(n * S::F32_LANES));
+                    let weight = Whole.load(simd, weight.add(n * S::F32_LANES));
+                    *sum = mul_add(simd, x, weight, *sum);
+                }
+            }
+            let out = self.out.add(cell * self.out_step + channel);
+            for (n, sum) in sums.into_iter().enumerate() {
+                let value = activate(simd, self.activation, sum);
+                Whole.store(simd, out.add(n * S::F32_LANES), value);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Line::run`], for cells `cell..cell + N`.
+    #[inline(always)]
+    unsafe fn cells<S: Simd, const N: usize>(&self, simd: S, cell: usize) {
+        let mut channel = 0;
+        // SAFETY: channels `channel..` as many as the access has are among the `channels` ones.
+        unsafe {
+            while channel + S::F32_LANES <= self.channels {
+                self.registers::<S, N, _>(simd, Whole, cell, channel);
+                channel += S::F32_LANES;
+            }
+            if channel < self.channels {
+                let part = Part::new(simd, self.channels - channel);
+                self.registers::<S, N, _>(simd, part, cell, channel);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Line::run`], for cells `cell..cell + N`, for the channels from `channel` on that `access` has.
+    #[inline(always)]
+    unsafe fn registers<S: Simd, const N: usize, A: Access<S>>(
+        &self,
+        simd: S,
+        access: A,
+        cell: usize,
+        channel: usize,
+    ) {
+        // SAFETY: by the contract; offsets stay inside of what it names.
+        unsafe {
+            let start = match self.bias {
+                Some(bias) => access.load(simd, bias.as_ptr().add(channel)),
+                None => simd.splat_f32s(0.0),
+            };
+            let mut sums = [start; N];
+            let x = self.x.add(cell * self.step + channel);
+            let weights = self.weight.add(channel);
+            for &(place, weight) in self.taps {
+                let weight = access.load(simd, weights.add(weight));
+                let x = x.add(place);
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    let x = access.load(simd, x.add(n * self.step));
+                    *sum = mul_add(simd, x, weight, *sum);
+                }
+            }
+            let out = self.out.add(cell * self.out_step + channel);
+            for (n, sum) in sums.into_iter().enumerate() {
+                let value = activate(simd, self.activation, sum);
+                access.store(simd, out.add(n * self.out_step), value);
+            }
+        }
+    }
+}
