@@ -49,14 +49,19 @@ fn best(mut run: impl FnMut()) -> f64 {
 }
 
 fn values(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect()
+    (0..count)
+        .map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0)
+        .collect()
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().unwrap_or_default();
     let isa_wanted = arguments.next().unwrap_or_default();
-    println!("{} threads; GFLOP/s, packing in GB/s", rayon::current_num_threads());
+    println!(
+        "{} threads; GFLOP/s, packing in GB/s",
+        rayon::current_num_threads()
+    );
     for isa in Isa::available().filter(|isa| isa.to_string().contains(&isa_wanted)) {
         for [inputs, outputs, size, kernel, stride] in LAYERS {
             for batch in [1, 8] {
@@ -92,7 +97,11 @@ fn main() {
                     };
                     let time = best(|| forward(&x, &geometry, &weights, epilogue, &mut out));
                     let packing = best(|| weights.repack(&weight));
-                    let star = if Algorithm::choose(false, shape, &geometry) == algorithm { "*" } else { "" };
+                    let star = if Algorithm::choose(false, shape, &geometry) == algorithm {
+                        "*"
+                    } else {
+                        ""
+                    };
                     line += &format!(
                         "  {algorithm:?}{star} {:.0} ({:.1})",
                         flops / time * 1e-9,

@@ -176,7 +176,10 @@ mod tests {
                     // exponential is limited, what is left is next to nothing of `x` itself.
                     let bound = 7e-7 * exact.abs() + 1e-34 * f64::from(x.abs());
                     let error = (f64::from(y) - exact).abs();
-                    assert!(error <= bound, "{isa}: {activation:?}({x}) is {y}, not {exact}");
+                    assert!(
+                        error <= bound,
+                        "{isa}: {activation:?}({x}) is {y}, not {exact}"
+                    );
                 }
             }
         }

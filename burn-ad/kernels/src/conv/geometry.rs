@@ -1,4 +1,4 @@
-//! Sizes of a convolution, and which algorithm suits them.
+//! Sizes of a convolution.
 
 /// Zeros around an image; they need not be the same on opposite sides (TensorFlow's SAME).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,64 +68,5 @@ impl Geometry {
     pub(super) fn positions(&self) -> usize {
         let [height, width] = self.output();
         self.batch * height * width
-    }
-}
-
-/// How a convolution is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// As a matrix product over the windows: any kernel and stride.
-    Direct,
-    /// Winograd's F(2x2, 3x3): 2.25 times fewer multiplications, and as its sums are shorter, the
-    /// most exact.
-    Winograd2,
-    /// Winograd's F(4x4, 3x3): 4 times fewer multiplications, rounding errors about 4 times those
-    /// of [`Direct`](Self::Direct).
-    Winograd4,
-}
-
-impl Algorithm {
-    /// All algorithms.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd2, Self::Winograd4];
-
-    /// Whether it can compute a convolution of this kernel and stride.
-    pub fn fits(self, kernel: [usize; 2], stride: usize) -> bool {
-        self == Self::Direct || kernel == [3, 3] && stride == 1
-    }
-
-    /// The fastest for weights `[outputs, inputs, kernel height, kernel width]` that are packed once
-    /// and used often; with `precise` only those at least as exact as plain summation.
-    ///
-    /// The batch has no influence, so an image gives the same values alone and in any batch.
-    pub fn choose(precise: bool, weight_shape: [usize; 4], geometry: &Geometry) -> Self {
-        let [outputs, inputs, height, width] = weight_shape;
-        if !Self::Direct.pays(outputs, inputs) || !Self::Winograd2.fits([height, width], geometry.stride)
-        {
-            return Self::Direct;
-        }
-        let [height, width] = geometry.output();
-        // The larger tile computes positions beyond the image's edge on small maps, and reads four
-        // times the weights: once these fill the caches, the smaller one wins.
-        let positions = height * width;
-        let large = inputs * outputs >= 512 * 512;
-        if precise || height.min(width) < 3 || large && positions < 16 * 16 {
-            Self::Winograd2
-        } else {
-            Self::Winograd4
-        }
-    }
-
-    /// With few channels the transforms take longer than the multiplications they save.
-    fn pays(self, outputs: usize, inputs: usize) -> bool {
-        inputs >= 16 && outputs >= 16
-    }
-
-    /// Side of a transformed tile and of the outputs it gives; 1 and 1 for [`Direct`](Self::Direct).
-    pub(super) fn tile(self) -> (usize, usize) {
-        match self {
-            Self::Direct => (1, 1),
-            Self::Winograd2 => (4, 2),
-            Self::Winograd4 => (6, 4),
-        }
     }
 }

@@ -7,9 +7,11 @@
 //! All algorithms come down to products of rows with panels of packed weights, whose sums stay in
 //! registers. An image gives the same bits alone and in any batch.
 
+mod algorithm;
 mod direct;
 mod epilogue;
 mod geometry;
+pub mod gradient;
 mod memory;
 mod product;
 mod tile;
@@ -18,10 +20,12 @@ mod weights;
 mod windows;
 mod winograd;
 
+pub use algorithm::Algorithm;
 pub use epilogue::Epilogue;
-pub use geometry::{Algorithm, Geometry, Padding};
+pub use geometry::{Geometry, Padding};
 pub use weights::Weights;
 
+use weights::Packed;
 use windows::Windows;
 
 /// `out = activation(convolution(x) + bias + residual)`.
@@ -57,10 +61,21 @@ pub fn forward(
     if let Some(residual) = epilogue.residual {
         assert_eq!(residual.len(), out.len(), "length of the residual");
     }
-    match algorithm {
+    compute(x, geometry, weights.packed(), epilogue, out);
+}
+
+/// [`forward`], checked.
+fn compute(
+    x: &[f32],
+    geometry: &Geometry,
+    weights: Packed<'_>,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    match weights.algorithm {
         Algorithm::Direct => {
-            let windows = Windows::of(geometry, inputs, outputs);
-            direct::convolve(weights.isa(), x, &windows, weights.values(), epilogue, out);
+            let windows = Windows::of(geometry, weights.inputs, weights.outputs);
+            direct::convolve(weights.isa, x, &windows, weights.values, epilogue, out);
         }
         Algorithm::Winograd2 | Algorithm::Winograd4 => {
             winograd::convolve(x, geometry, weights, epilogue, out);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::epilogue::{Epilogue, Limits};
-use super::tile::{ROWS, Runs, multiply, panel};
+use super::tile::{Chunk, ROWS, Runs, chunks, multiply, panel};
 use super::vector::{Lanes, load, store};
 use crate::Isa;
 use crate::parallel::Scattered;
@@ -41,56 +41,19 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a Scattered<'a>,
 }
 
-/// A part of the summed values.
-struct Chunk {
-    /// Where it begins in a row.
-    offset: usize,
-    runs: Runs,
-    /// Summed values before it.
-    before: usize,
-}
-
-/// Cuts runs into parts of about [`CHUNK`] values: several runs, or a piece of one.
-fn chunks(runs: Runs) -> impl Iterator<Item = Chunk> {
-    let pieces = if 2 * runs.length > 3 * CHUNK {
-        runs.length.div_ceil(CHUNK)
-    } else {
-        1
-    };
-    let groups = if pieces > 1 {
-        runs.count
-    } else {
-        runs.total().div_ceil(CHUNK).clamp(1, runs.count)
-    };
-    (0..groups * pieces).map(move |index| {
-        let (group, piece) = (index / pieces, index % pieces);
-        let run = runs.count * group / groups;
-        let start = runs.length * piece / pieces;
-        Chunk {
-            offset: run * runs.step + start,
-            runs: Runs {
-                count: runs.count * (group + 1) / groups - run,
-                length: runs.length * (piece + 1) / pieces - start,
-                step: runs.step,
-            },
-            before: run * runs.length + start,
-        }
-    })
-}
-
 impl WithSimd for Product<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let total = self.runs.total();
-        for chunk in chunks(self.runs) {
+        for chunk in chunks(self.runs, CHUNK) {
             for index in self.panels.clone() {
                 let panel = panel(self.isa, self.columns, index);
                 let start = panel.first * S::F32_LANES * total;
                 let width = panel.width * S::F32_LANES;
-                let weights = &self.weights[start + chunk.before * width..]
-                    [..chunk.runs.total() * width];
+                let weights =
+                    &self.weights[start + chunk.before * width..][..chunk.runs.total() * width];
                 let step = Step {
                     product: &self,
                     chunk: &chunk,
@@ -172,7 +135,13 @@ impl Step<'_> {
                 self.weights.len(),
                 self.chunk.runs.total() * NV * S::F32_LANES
             );
-            multiply(simd, from, self.chunk.runs, self.weights.as_ptr(), &mut sums);
+            multiply(
+                simd,
+                from,
+                self.chunk.runs,
+                self.weights.as_ptr(),
+                &mut sums,
+            );
         }
         let limits = Limits::<S>::of(simd, product.epilogue.activation);
         for r in 0..MR {
@@ -255,27 +224,6 @@ impl<S: Simd> Cells<S> {
             } else {
                 self.lanes.store(simd, to, value);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_all_values_in_order() {
-        for (count, length) in [(1, 1), (7, 21), (1, 16), (3, 192), (3, 2304), (1, 1152), (3, 48)] {
-            let runs = Runs { count, length, step: length + 5 };
-            let mut next = 0;
-            for chunk in chunks(runs) {
-                assert_eq!(chunk.before, next);
-                assert_eq!(chunk.offset, next / length * runs.step + next % length);
-                assert!(chunk.runs.total() <= 2 * CHUNK, "{} of {runs:?}", chunk.runs.total());
-                assert!(chunk.runs.count == 1 || chunk.runs.length == length);
-                next += chunk.runs.total();
-            }
-            assert_eq!(next, runs.total());
         }
     }
 }

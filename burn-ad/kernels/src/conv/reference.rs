@@ -48,11 +48,47 @@ impl Case {
             ([3, 3], 1, Padding::all(0)),
             ([3, 3], 2, Padding::all(1)),
             // TensorFlow's SAME of an even size.
-            ([3, 3], 2, Padding { top: 0, bottom: 1, left: 0, right: 1 }),
-            ([3, 3], 1, Padding { top: 2, bottom: 0, left: 1, right: 3 }),
-            ([3, 3], 3, Padding { top: 1, bottom: 0, left: 0, right: 2 }),
+            (
+                [3, 3],
+                2,
+                Padding {
+                    top: 0,
+                    bottom: 1,
+                    left: 0,
+                    right: 1,
+                },
+            ),
+            (
+                [3, 3],
+                1,
+                Padding {
+                    top: 2,
+                    bottom: 0,
+                    left: 1,
+                    right: 3,
+                },
+            ),
+            (
+                [3, 3],
+                3,
+                Padding {
+                    top: 1,
+                    bottom: 0,
+                    left: 0,
+                    right: 2,
+                },
+            ),
             ([7, 7], 2, Padding::all(3)),
-            ([5, 2], 1, Padding { top: 2, bottom: 2, left: 1, right: 0 }),
+            (
+                [5, 2],
+                1,
+                Padding {
+                    top: 2,
+                    bottom: 2,
+                    left: 1,
+                    right: 0,
+                },
+            ),
             ([2, 3], 3, Padding::all(1)),
         ];
         let channels = [3, 1, 16, 24, 40, 72, 17, 64, 144, 5, 130];
@@ -83,7 +119,13 @@ impl Case {
     /// Calls `each` with the places in output, input and weight of every product.
     fn products(&self, mut each: impl FnMut(usize, usize, usize)) {
         let [outputs, inputs, rows, columns] = self.shape;
-        let Geometry { height, width, stride, padding, .. } = self.geometry;
+        let Geometry {
+            height,
+            width,
+            stride,
+            padding,
+            ..
+        } = self.geometry;
         let [out_height, out_width] = self.geometry.output();
         for image in 0..self.geometry.batch {
             for (y, x) in pairs(out_height, out_width) {

@@ -133,8 +133,7 @@ fn threads_do_not_change_a_bit() {
             let results = [1, 2, 5].map(|threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 pool.expect("threads can be started").install(|| {
-                    let weights =
-                        Weights::pack(Isa::best(), algorithm, &case.weight, case.shape);
+                    let weights = Weights::pack(Isa::best(), algorithm, &case.weight, case.shape);
                     run(&case, 0..3, &weights)
                 })
             });
@@ -151,8 +150,19 @@ fn large_layers_equal_their_definition_too() {
         for algorithm in algorithms(&case.geometry) {
             let weights = Weights::pack(Isa::best(), algorithm, &case.weight, case.shape);
             let mut out = vec![f32::NAN; case.other.len()];
-            forward(&case.x, &case.geometry, &weights, Epilogue::default(), &mut out);
-            close(&out, &sums, tolerance(algorithm), &format!("{algorithm:?} {:?}", case.shape));
+            forward(
+                &case.x,
+                &case.geometry,
+                &weights,
+                Epilogue::default(),
+                &mut out,
+            );
+            close(
+                &out,
+                &sums,
+                tolerance(algorithm),
+                &format!("{algorithm:?} {:?}", case.shape),
+            );
         }
     }
 }
@@ -191,7 +201,10 @@ fn no_images_and_no_outputs_are_no_work() {
         let weights = Weights::pack(Isa::best(), algorithm, &[1.0; 18], [2, 1, 3, 3]);
         forward(&[], &geometry, &weights, Epilogue::default(), &mut []);
         let weights = Weights::pack(Isa::best(), algorithm, &[], [0, 1, 3, 3]);
-        let one = Geometry { batch: 1, ..geometry };
+        let one = Geometry {
+            batch: 1,
+            ..geometry
+        };
         forward(&[1.0; 16], &one, &weights, Epilogue::default(), &mut []);
     }
 }
@@ -208,5 +221,11 @@ fn a_short_output_is_refused() {
         padding: Padding::default(),
     };
     let weights = Weights::pack(Isa::best(), Algorithm::Direct, &[1.0], [1, 1, 1, 1]);
-    forward(&[1.0; 4], &geometry, &weights, Epilogue::default(), &mut [0.0; 3]);
+    forward(
+        &[1.0; 4],
+        &geometry,
+        &weights,
+        Epilogue::default(),
+        &mut [0.0; 3],
+    );
 }

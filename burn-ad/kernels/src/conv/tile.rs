@@ -64,6 +64,55 @@ impl Runs {
     }
 }
 
+/// Some of the values of [`Runs`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// Where it begins in a row.
+    pub(super) offset: usize,
+    pub(super) runs: Runs,
+    /// Values before it.
+    pub(super) before: usize,
+}
+
+/// Number of parts that [`chunks`] cuts runs into: groups of runs, pieces of each.
+fn cuts(runs: Runs, size: usize) -> (usize, usize) {
+    if 2 * runs.length > 3 * size {
+        (runs.count, runs.length.div_ceil(size))
+    } else {
+        (runs.total().div_ceil(size).clamp(1, runs.count), 1)
+    }
+}
+
+/// Length of [`chunks`].
+pub(super) fn chunk_count(runs: Runs, size: usize) -> usize {
+    let (groups, pieces) = cuts(runs, size);
+    groups * pieces
+}
+
+/// Part `index` of those of [`chunks`].
+#[inline(always)]
+pub(super) fn chunk(runs: Runs, size: usize, index: usize) -> Chunk {
+    let (groups, pieces) = cuts(runs, size);
+    let (group, piece) = (index / pieces, index % pieces);
+    let run = runs.count * group / groups;
+    let start = runs.length * piece / pieces;
+    Chunk {
+        offset: run * runs.step + start,
+        runs: Runs {
+            count: runs.count * (group + 1) / groups - run,
+            length: runs.length * (piece + 1) / pieces - start,
+            step: runs.step,
+        },
+        before: run * runs.length + start,
+    }
+}
+
+/// Cuts runs into parts of about `size` values: several runs, or a piece of one.
+#[inline(always)]
+pub(super) fn chunks(runs: Runs, size: usize) -> impl Iterator<Item = Chunk> {
+    (0..chunk_count(runs, size)).map(move |index| chunk(runs, size, index))
+}
+
 /// Adds to `sums[r][j]` the products of row `a[r]` with register column `j` of `b`, whose rows of
 /// `NV` registers follow each other.
 ///
@@ -104,9 +153,75 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     *sums = c;
 }
 
+/// Adds to `sums[r][j]` the products of `a[offsets[p] + r]` with register column `j` of row `p` of
+/// `b`, summed over `p`.
+///
+/// # Safety
+/// `MR` values from each of `offsets` behind `a` must be readable, and `offsets.len() * NV` registers
+/// from `b` on.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    a: *const f32,
+    offsets: &[usize],
+    b: *const f32,
+    sums: &mut [[S::f32s; NV]; MR],
+) {
+    let mut c = *sums;
+    let mut b = b;
+    for offset in offsets {
+        // SAFETY: by contract; `b` has advanced by fewer rows than there are offsets.
+        unsafe {
+            let a = a.add(*offset);
+            let mut columns = [simd.splat_f32s(0.0); NV];
+            for (j, column) in columns.iter_mut().enumerate() {
+                *column = load::<S>(b.add(j * S::F32_LANES));
+            }
+            for (r, sums) in c.iter_mut().enumerate() {
+                let value = simd.splat_f32s(*a.add(r));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = mul_add(simd, value, column, *sum);
+                }
+            }
+            b = b.add(NV * S::F32_LANES);
+        }
+    }
+    *sums = c;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_are_all_values_in_order() {
+        let size = 160;
+        for (count, length) in [
+            (1, 1),
+            (7, 21),
+            (1, 16),
+            (3, 192),
+            (3, 2304),
+            (1, 1152),
+            (3, 48),
+        ] {
+            let runs = Runs {
+                count,
+                length,
+                step: length + 5,
+            };
+            let mut next = 0;
+            for chunk in chunks(runs, size) {
+                assert_eq!(chunk.before, next);
+                assert_eq!(chunk.offset, next / length * runs.step + next % length);
+                let total = chunk.runs.total();
+                assert!(total <= 2 * size, "{total} of {runs:?}");
+                assert!(chunk.runs.count == 1 || chunk.runs.length == length);
+                next += total;
+            }
+            assert_eq!(next, runs.total());
+        }
+    }
 
     #[test]
     fn panels_cover_all_columns_and_are_never_lopsided() {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::geometry::Algorithm;
+use super::algorithm::Algorithm;
 use super::memory::{Lines, scratch};
 use super::tile::{panel, panel_count};
 use super::winograd;
@@ -23,6 +23,17 @@ pub struct Weights {
     algorithm: Algorithm,
     shape: [usize; 4],
     packed: Lines,
+}
+
+/// Packed weights in anybody's memory.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a> {
+    pub(super) isa: Isa,
+    pub(super) algorithm: Algorithm,
+    /// Of the convolution they are for.
+    pub(super) outputs: usize,
+    pub(super) inputs: usize,
+    pub(super) values: &'a [f32],
 }
 
 /// Weights `[outputs, inputs, height, width]` as they come, and how they are to be read.
@@ -168,12 +179,9 @@ impl Weights {
             swapped,
             taps,
         };
-        match self.algorithm {
-            Algorithm::Direct => pack_direct(self.isa, source, &mut self.packed),
-            Algorithm::Winograd2 | Algorithm::Winograd4 => {
-                winograd::pack(self.isa, self.algorithm.tile().0, source, &mut self.packed);
-            }
-        }
+        self.packed
+            .grow(packed_length(self.isa, self.algorithm, &source));
+        pack(self.isa, self.algorithm, source, self.packed.values_mut());
     }
 
     /// `[outputs, inputs, kernel height, kernel width]`.
@@ -191,18 +199,41 @@ impl Weights {
         self.isa
     }
 
-    pub(super) fn values(&self) -> &[f32] {
-        self.packed.values()
+    pub(super) fn packed(&self) -> Packed<'_> {
+        Packed {
+            isa: self.isa,
+            algorithm: self.algorithm,
+            outputs: self.shape[0],
+            inputs: self.shape[1],
+            values: self.packed.values(),
+        }
+    }
+}
+
+/// Values of packed weights.
+pub(super) fn packed_length(isa: Isa, algorithm: Algorithm, source: &Source<'_>) -> usize {
+    let (columns, inputs) = source.sizes();
+    let places = match algorithm {
+        Algorithm::Direct => source.taps.len(),
+        _ => algorithm.tile().0.pow(2),
+    };
+    columns.next_multiple_of(isa.lanes()) * inputs * places
+}
+
+/// Packs to the first [`packed_length`] values.
+pub(super) fn pack(isa: Isa, algorithm: Algorithm, source: Source<'_>, packed: &mut [f32]) {
+    match algorithm {
+        Algorithm::Direct => pack_direct(isa, source, packed),
+        _ => winograd::pack(isa, algorithm.tile().0, source, packed),
     }
 }
 
 /// For each panel, for each tap and input a row of the panel's columns.
-pub(super) fn pack_direct(isa: Isa, source: Source<'_>, packed: &mut Lines) {
+fn pack_direct(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
     let lanes = isa.lanes();
     let (columns, inputs) = source.sizes();
     let taps = source.taps.len();
-    packed.grow(columns.next_multiple_of(lanes) * inputs * taps);
-    let out = Scattered::new(packed.values_mut());
+    let out = Scattered::new(packed);
     let parts = inputs.div_ceil(INPUTS);
     let task = |index: usize| {
         let panel = panel(isa, columns, index / parts);

@@ -1,10 +1,13 @@
 //! Winograd's convolutions: tiles of input and kernel are transformed, multiplied place by place, and
 //! the sums over input channels transformed back.
 
+mod back;
+mod gradient;
 mod pack;
 mod tiles;
 mod transform;
 
+pub(super) use gradient::gradient;
 pub(super) use pack::pack;
 
 use std::ops::Range;
@@ -16,7 +19,7 @@ use super::geometry::Geometry;
 use super::memory::scratch;
 use super::product::{Product, Row};
 use super::tile::{ROWS, Runs, panel_count};
-use super::weights::Weights;
+use super::weights::Packed;
 use crate::Isa;
 use crate::parallel::Scattered;
 use tiles::{Gather, Scatter, Tiles};
@@ -32,14 +35,14 @@ const MOST: usize = 12 * ROWS;
 pub(super) fn convolve(
     x: &[f32],
     geometry: &Geometry,
-    weights: &Weights,
+    weights: Packed<'_>,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
 ) {
     if out.is_empty() {
         return;
     }
-    match weights.algorithm().tile().0 {
+    match weights.algorithm.tile().0 {
         4 => Pass::<4>::new(x, geometry, weights, epilogue).run(out),
         _ => Pass::<6>::new(x, geometry, weights, epilogue).run(out),
     }
@@ -61,19 +64,18 @@ struct Pass<'a, const A: usize> {
 impl<'a, const A: usize> Pass<'a, A> {
     const PLACES: usize = A * A;
 
-    fn new(
-        x: &'a [f32],
-        geometry: &Geometry,
-        weights: &'a Weights,
-        epilogue: Epilogue<'a>,
-    ) -> Self {
-        let [outputs, inputs, ..] = weights.shape();
-        let isa = weights.isa();
+    fn new(x: &'a [f32], geometry: &Geometry, weights: Packed<'a>, epilogue: Epilogue<'a>) -> Self {
+        let Packed {
+            isa,
+            outputs,
+            inputs,
+            ..
+        } = weights;
         Self {
             isa,
             x,
             tiles: Tiles::new(geometry, A - 2),
-            weights: weights.values(),
+            weights: weights.values,
             inputs,
             outputs,
             inputs_whole: inputs.next_multiple_of(isa.lanes()),
@@ -137,12 +139,14 @@ impl<'a, const A: usize> Pass<'a, A> {
                 self.gather(from, count, from, v, &transformed);
             });
             let sums = Scattered::new(after);
-            (0..Self::PLACES * groups).into_par_iter().for_each(|index| {
-                let (place, group) = (index / groups, index % groups);
-                let panels = self.panels();
-                let panels = panels * group / groups..panels * (group + 1) / groups;
-                self.multiply(place, count, panels, before, &sums);
-            });
+            (0..Self::PLACES * groups)
+                .into_par_iter()
+                .for_each(|index| {
+                    let (place, group) = (index / groups, index % groups);
+                    let panels = self.panels();
+                    let panels = panels * group / groups..panels * (group + 1) / groups;
+                    self.multiply(place, count, panels, before, &sums);
+                });
             (0..parts).into_par_iter().for_each(|index| {
                 let (from, count) = range(index);
                 self.scatter(from, count, from, m, after, out);
@@ -158,6 +162,7 @@ impl<'a, const A: usize> Pass<'a, A> {
             range: from..from + count,
             channels: self.inputs,
             first: to * self.inputs_whole,
+            pitch: self.inputs_whole,
             stride,
             rows,
         });

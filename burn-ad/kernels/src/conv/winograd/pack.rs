@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::transform::{SIDE, kernel};
 use crate::Isa;
-use crate::conv::memory::{Lines, scratch};
+use crate::conv::memory::scratch;
 use crate::conv::tile::{panel, panel_count};
 use crate::conv::vector::{load, store};
 use crate::conv::weights::{INPUTS, Source, each};
@@ -16,19 +16,18 @@ use crate::parallel::Scattered;
 const TAPS: usize = 9;
 
 /// For each place and each panel, for each input a row of the panel's columns.
-pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &mut Lines) {
+pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &mut [f32]) {
     match side {
         4 => pack_side::<4>(isa, source, packed),
         _ => pack_side::<6>(isa, source, packed),
     }
 }
 
-fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut Lines) {
+fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
     let lanes = isa.lanes();
     let (columns, inputs) = source.sizes();
     let stride = columns.next_multiple_of(lanes) * inputs;
-    packed.grow(A * A * stride);
-    let out = Scattered::new(packed.values_mut());
+    let out = Scattered::new(packed);
     let parts = inputs.div_ceil(INPUTS);
     let task = |index: usize| {
         let panel = panel(isa, columns, index / parts);

@@ -20,13 +20,13 @@ const PLACES: usize = SIDE * SIDE;
 /// The tiles of all images, row by row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiles {
-    batch: usize,
+    pub(super) batch: usize,
     /// Rows and columns of an input image.
     image: [usize; 2],
     /// Zeros above and to the left.
     before: [usize; 2],
     /// Rows and columns of an output image.
-    out: [usize; 2],
+    pub(super) out: [usize; 2],
     /// Side of a tile's outputs.
     step: usize,
     /// Rows and columns of tiles of an image.
@@ -53,13 +53,10 @@ impl Tiles {
 
     /// Image, and first output row and column, of a tile.
     #[inline(always)]
-    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
+    pub(super) fn place(&self, tile: usize) -> (usize, [usize; 2]) {
         let [rows, columns] = self.grid;
         let (line, column) = (tile / columns, tile % columns);
-        (
-            line / rows,
-            [line % rows * self.step, column * self.step],
-        )
+        (line / rows, [line % rows * self.step, column * self.step])
     }
 
     /// First input row or column of a tile whose outputs begin at `at`, and those of the `side` from
@@ -73,14 +70,15 @@ impl Tiles {
     }
 }
 
-/// Transforms the inputs of tiles `range`; row `tile - range.start` of each place, `stride` apart and
-/// from `first` on, is written to its last whole register.
+/// Transforms the inputs of tiles `range`. Row `tile - range.start` of each place, `pitch` apart, from
+/// `first` on, is written to its last whole register; places are `stride` apart.
 pub(super) struct Gather<'a, const A: usize> {
     pub(super) x: &'a [f32],
     pub(super) tiles: &'a Tiles,
     pub(super) range: Range<usize>,
     pub(super) channels: usize,
     pub(super) first: usize,
+    pub(super) pitch: usize,
     pub(super) stride: usize,
     /// No other thread may touch these rows.
     pub(super) rows: &'a Scattered<'a>,
@@ -92,7 +90,8 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let whole = self.channels.next_multiple_of(S::F32_LANES);
-        let length = self.range.len() * whole;
+        let (pitch, length) = (self.pitch, self.range.len() * self.pitch);
+        assert!(pitch >= whole);
         let mut places = [std::ptr::null_mut(); PLACES];
         for (place, to) in places[..A * A].iter_mut().enumerate() {
             let at = place * self.stride + self.first;
@@ -125,7 +124,11 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
                             // SAFETY: row `top + i` and column `left + j` lie in image `image <
                             // batch`, and channels `c..c + lanes` or those that are left exist.
                             *d = unsafe {
-                                if full { load::<S>(at) } else { last.load(simd, at) }
+                                if full {
+                                    load::<S>(at)
+                                } else {
+                                    last.load(simd, at)
+                                }
                             };
                         }
                     }
@@ -137,8 +140,8 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
                 for i in 0..A {
                     let d = input::<S, A>(simd, half[i]);
                     for j in 0..A {
-                        // SAFETY: `row < range.len()` and `c + lanes <= whole`.
-                        unsafe { store::<S>(places[i * A + j].add(row * whole + c), d[j]) };
+                        // SAFETY: `row < range.len()` and `c + lanes <= whole <= pitch`.
+                        unsafe { store::<S>(places[i * A + j].add(row * pitch + c), d[j]) };
                     }
                 }
             }
@@ -213,9 +216,8 @@ impl<const A: usize> WithSimd for Scatter<'_, A> {
                         let mut value = simd.add_f32s(*y, bias);
                         if let Some(residual) = self.epilogue.residual {
                             // SAFETY: a slice of as many values as `lanes`.
-                            let added = unsafe {
-                                lanes.load(simd, residual[at..at + count].as_ptr())
-                            };
+                            let added =
+                                unsafe { lanes.load(simd, residual[at..at + count].as_ptr()) };
                             value = simd.add_f32s(value, added);
                         }
                         value = limits.apply(simd, value);

@@ -152,10 +152,7 @@ pub(super) fn kernel_back<S: Simd, const A: usize>(simd: S, m: Row<S>) -> [S::f3
         let half = c(0.5);
         [
             mul_add(simd, half, sum, m[0]),
-            simd.mul_f32s(
-                half,
-                simd.sub_f32s(m[1], m[2]),
-            ),
+            simd.mul_f32s(half, simd.sub_f32s(m[1], m[2])),
             mul_add(simd, half, sum, m[3]),
         ]
     }

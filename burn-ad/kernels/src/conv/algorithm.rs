@@ -1,0 +1,185 @@
+//! How a convolution is computed, and which way is the fastest.
+
+use super::geometry::Geometry;
+
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// As a matrix product over the windows: any kernel and stride.
+    Direct,
+    /// Winograd's F(2x2, 3x3): 2.25 times fewer multiplications, and as its sums are shorter, the
+    /// most exact.
+    Winograd2,
+    /// Winograd's F(4x4, 3x3): 4 times fewer multiplications, rounding errors about 4 times those
+    /// of [`Direct`](Self::Direct).
+    Winograd4,
+}
+
+/// What is done with weights, for the estimate of [`Algorithm::cost`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Packed before.
+    Packed,
+    /// Packed for one pass.
+    Once,
+    /// Their gradient.
+    Gradient,
+}
+
+impl Algorithm {
+    /// All algorithms.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd2, Self::Winograd4];
+
+    /// Whether it can compute a convolution of this kernel and stride.
+    pub fn fits(self, kernel: [usize; 2], stride: usize) -> bool {
+        self == Self::Direct || kernel == [3, 3] && stride == 1
+    }
+
+    /// The fastest for weights `[outputs, inputs, kernel height, kernel width]` that are packed once
+    /// and used often; with `precise` only those at least as exact as plain summation.
+    ///
+    /// The batch has no influence, so an image gives the same values alone and in any batch.
+    pub fn choose(precise: bool, weight_shape: [usize; 4], geometry: &Geometry) -> Self {
+        let alone = Geometry {
+            batch: 1,
+            ..*geometry
+        };
+        Self::cheapest(precise, weight_shape, &alone, Use::Packed)
+    }
+
+    /// The fastest for weights that are packed for this one pass, as in training; the batch counts.
+    pub fn choose_once(precise: bool, weight_shape: [usize; 4], geometry: &Geometry) -> Self {
+        Self::cheapest(precise, weight_shape, geometry, Use::Once)
+    }
+
+    /// The fastest for a gradient with respect to the weights.
+    pub(super) fn choose_gradient(
+        precise: bool,
+        weight_shape: [usize; 4],
+        geometry: &Geometry,
+    ) -> Self {
+        Self::cheapest(precise, weight_shape, geometry, Use::Gradient)
+    }
+
+    fn cheapest(precise: bool, shape: [usize; 4], geometry: &Geometry, purpose: Use) -> Self {
+        let allowed = if precise { &Self::ALL[..2] } else { &Self::ALL };
+        let fitting = allowed
+            .iter()
+            .filter(|algorithm| algorithm.fits([shape[2], shape[3]], geometry.stride));
+        fitting
+            .copied()
+            .min_by_key(|algorithm| algorithm.cost(shape, geometry, purpose))
+            .unwrap_or(Self::Direct)
+    }
+
+    /// An estimate of the time, in multiplications.
+    fn cost(
+        self,
+        [outputs, inputs, height, width]: [usize; 4],
+        geometry: &Geometry,
+        purpose: Use,
+    ) -> usize {
+        let (side, step) = self.tile();
+        let (places, taps) = (side * side, height * width);
+        let [rows, columns] = geometry.output().map(|size| size.div_ceil(step));
+        let tiles = geometry.batch * rows * columns;
+        let weights = inputs * outputs;
+        // Transforming one channel of a tile, in multiplications.
+        let (each, transform) = match self {
+            Self::Direct => (taps, 0),
+            Self::Winograd2 | Self::Winograd4 => (places, 11 * places),
+        };
+        // Multiplications that would take as long as loading a weight: little from a core's own
+        // cache, long from memory.
+        let load = if each * weights < 1 << 18 { 6 } else { 24 };
+        let channels = tiles * (inputs + outputs);
+        match purpose {
+            Use::Packed => each * weights * tiles.max(load) + transform * channels,
+            Use::Once => {
+                let packing = match self {
+                    Self::Direct => 70 * taps,
+                    Self::Winograd2 => 85 * taps,
+                    Self::Winograd4 => 130 * taps,
+                };
+                let product = each * tiles.max(load) + packing;
+                weights * product + transform * channels
+            }
+            // Sums are loaded, and stored, and transformed.
+            Use::Gradient => {
+                let bringing = 70 * taps
+                    + if self == Self::Direct {
+                        0
+                    } else {
+                        2 * load * places
+                    };
+                weights * (each * tiles + bringing) + 2 * transform * channels
+            }
+        }
+    }
+
+    /// Side of a transformed tile and of the outputs it gives; 1 and 1 for [`Direct`](Self::Direct).
+    pub(super) fn tile(self) -> (usize, usize) {
+        match self {
+            Self::Direct => (1, 1),
+            Self::Winograd2 => (4, 2),
+            Self::Winograd4 => (6, 4),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv::Padding;
+
+    fn layer(channels: usize, size: usize, batch: usize, kernel: usize) -> ([usize; 4], Geometry) {
+        let geometry = Geometry {
+            batch,
+            height: size,
+            width: size,
+            kernel: [kernel; 2],
+            stride: 1,
+            padding: Padding::all(kernel / 2),
+        };
+        ([channels, channels, kernel, kernel], geometry)
+    }
+
+    #[test]
+    fn choices_for_known_layers_are_those_measured() {
+        use Algorithm::{Direct, Winograd2, Winograd4};
+        for (channels, size, kernel, fast, precise) in [
+            (64, 64, 3, Winograd4, Winograd2),
+            (128, 32, 3, Winograd4, Winograd2),
+            (256, 16, 3, Winograd4, Winograd2),
+            (512, 8, 3, Winograd2, Winograd2),
+            (64, 64, 1, Direct, Direct),
+            (64, 64, 7, Direct, Direct),
+            (3, 64, 3, Direct, Direct),
+        ] {
+            let (shape, geometry) = layer(channels, size, 1, kernel);
+            assert_eq!(
+                Algorithm::choose(false, shape, &geometry),
+                fast,
+                "{shape:?}"
+            );
+            assert_eq!(
+                Algorithm::choose(true, shape, &geometry),
+                precise,
+                "{shape:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_batch_has_no_influence_on_packed_weights() {
+        for size in [1, 2, 4, 7, 8, 14, 33] {
+            for channels in [16, 64, 512] {
+                let [one, many] = [1, 16].map(|batch| {
+                    let (shape, geometry) = layer(channels, size, batch, 3);
+                    Algorithm::choose(false, shape, &geometry)
+                });
+                assert_eq!(one, many);
+            }
+        }
+    }
+}
