@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::layout;
 use burn_ad_kernels::norm::{self, Norm};
-use burn_ad_kernels::{Activation, Isa, Map, Window, channels, pool};
+use burn_ad_kernels::{Activation, Isa, Map, Window, channels, nearest, pool};
 
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -23,6 +23,7 @@ fn main() {
         norms(&bench);
         depthwises(&bench);
         gates(&bench);
+        neighbours(&bench);
     }
 }
 
@@ -227,4 +228,22 @@ fn gates(bench: &Bench<'_>) {
     bench.time("channels swish in place 240 @ 32", || {
         channels::activate(bench.isa, black_box(&mut x), Activation::Swish);
     });
+}
+
+fn neighbours(bench: &Bench<'_>) {
+    for (n, count, dimension) in [(1024, 16384, 384), (784, 16384, 1536)] {
+        let (bank, queries) = (values(count * dimension), values(n * dimension + 7));
+        let name = format!("nearest {n} x {dimension} of {count}");
+        if !name.contains(bench.wanted) {
+            continue;
+        }
+        let bank = nearest::Bank::pack(bench.isa, bank, dimension);
+        let queries = &queries[7..];
+        for k in [1, 9] {
+            let (mut distances, mut indices) = (vec![0.0; n * k], vec![0; n * k]);
+            bench.time(&format!("{name}, {k} neighbours"), || {
+                bank.k_nearest(black_box(queries), k, &mut distances, &mut indices);
+            });
+        }
+    }
 }

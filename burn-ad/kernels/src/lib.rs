@@ -14,6 +14,7 @@ mod isa;
 pub mod layout;
 mod math;
 pub mod matrix;
+pub mod nearest;
 pub mod norm;
 mod parallel;
 pub mod pool;
