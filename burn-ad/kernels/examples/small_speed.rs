@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::layout;
 use burn_ad_kernels::norm::{self, Norm};
-use burn_ad_kernels::{Activation, Isa, Map, Window, channels, nearest, pool};
+use burn_ad_kernels::{Activation, Isa, Map, Window, channels, mahalanobis, nearest, pool};
 
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -24,6 +24,7 @@ fn main() {
         depthwises(&bench);
         gates(&bench);
         neighbours(&bench);
+        gaussians(&bench);
     }
 }
 
@@ -243,6 +244,33 @@ fn neighbours(bench: &Bench<'_>) {
             let (mut distances, mut indices) = (vec![0.0; n * k], vec![0; n * k]);
             bench.time(&format!("{name}, {k} neighbours"), || {
                 bank.k_nearest(black_box(queries), k, &mut distances, &mut indices);
+            });
+        }
+    }
+}
+
+fn gaussians(bench: &Bench<'_>) {
+    let grid = [64, 64];
+    let positions = grid[0] * grid[1];
+    for dimension in [100, 200] {
+        let name = format!("mahalanobis 4096 positions, dimension {dimension}");
+        if !name.contains(bench.wanted) {
+            continue;
+        }
+        let means = values(positions * dimension);
+        let factors = values(positions * dimension * (dimension + 1) / 2);
+        let gaussians = mahalanobis::Gaussians {
+            grid,
+            dimension,
+            means: &means,
+            factors: &factors,
+        };
+        for (batch, search) in [(1, 0), (8, 0), (1, 1), (8, 1)] {
+            let features = values(batch * positions * dimension);
+            let mut out = vec![0.0; batch * positions];
+            bench.time(&format!("{name}, {batch} images, search {search}"), || {
+                let features = black_box(&features);
+                mahalanobis::distances(bench.isa, &gaussians, features, batch, search, &mut out);
             });
         }
     }

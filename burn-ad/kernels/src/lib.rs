@@ -12,6 +12,7 @@ pub mod depthwise;
 pub mod flow;
 mod isa;
 pub mod layout;
+pub mod mahalanobis;
 mod math;
 pub mod matrix;
 pub mod nearest;
