@@ -1,7 +1,7 @@
 //! Times of the kernels other than dense convolutions: the minimum over many short runs, which other
 //! work on the machine disturbs least.
 //!
-//! `cargo run --release -p burn-ad-kernels --example small_speed [part of a name]`
+//! `cargo run --release -p burn-ad-kernels --example small_speed [words of the lines wanted]`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use burn_ad_kernels::norm::{self, Norm};
 use burn_ad_kernels::{Activation, Isa, Map, Window, channels, mahalanobis, nearest, pool};
 
 fn main() {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     for isa in Isa::available() {
         let bench = Bench {
             isa,
@@ -30,13 +30,19 @@ fn main() {
 
 struct Bench<'a> {
     isa: Isa,
-    wanted: &'a str,
+    wanted: &'a [String],
 }
 
 impl Bench<'_> {
+    /// Whether the line of this name is wanted.
+    fn wants(&self, name: &str) -> bool {
+        let line = format!("{} {name}", self.isa);
+        self.wanted.iter().all(|word| line.contains(word))
+    }
+
     /// Prints the least time of `work`.
     fn time(&self, name: &str, mut work: impl FnMut()) {
-        if !name.contains(self.wanted) {
+        if !self.wants(name) {
             return;
         }
         let start = Instant::now();
@@ -202,6 +208,11 @@ fn depthwises(bench: &Bench<'_>) {
                 depthwise::forward(bench.isa, black_box(&x), map, &depthwise, &mut out);
             });
         }
+        let mut grad = weight.clone();
+        bench.time(&format!("depthwise weight gradient {name}"), || {
+            let x = black_box(&x);
+            depthwise::weight_gradient(bench.isa, x, map, window, &out, &mut grad);
+        });
         bench.time(&format!("depthwise input gradient {name}"), || {
             depthwise::input_gradient(bench.isa, black_box(&out), map, window, &weight, &mut back);
         });
@@ -235,9 +246,6 @@ fn neighbours(bench: &Bench<'_>) {
     for (n, count, dimension) in [(1024, 16384, 384), (784, 16384, 1536)] {
         let (bank, queries) = (values(count * dimension), values(n * dimension + 7));
         let name = format!("nearest {n} x {dimension} of {count}");
-        if !name.contains(bench.wanted) {
-            continue;
-        }
         let bank = nearest::Bank::pack(bench.isa, bank, dimension);
         let queries = &queries[7..];
         for k in [1, 9] {
@@ -254,9 +262,6 @@ fn gaussians(bench: &Bench<'_>) {
     let positions = grid[0] * grid[1];
     for dimension in [100, 200] {
         let name = format!("mahalanobis 4096 positions, dimension {dimension}");
-        if !name.contains(bench.wanted) {
-            continue;
-        }
         let means = values(positions * dimension);
         let factors = values(positions * dimension * (dimension + 1) / 2);
         let gaussians = mahalanobis::Gaussians {
