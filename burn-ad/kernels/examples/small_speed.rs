@@ -1,7 +1,7 @@
 //! Times of the kernels other than dense convolutions: the minimum over many short runs, which other
 //! work on the machine disturbs least.
 //!
-//! `cargo run --release -p burn-ad-kernels --example small_speed [part of a name]`
+//! `cargo run --release -p burn-ad-kernels --example small_speed [words of the lines wanted]`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,10 +9,10 @@ use std::time::Instant;
 use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::layout;
 use burn_ad_kernels::norm::{self, Norm};
-use burn_ad_kernels::{Activation, Isa, Map, Window, channels, pool};
+use burn_ad_kernels::{Activation, Isa, Map, Window, channels, mahalanobis, nearest, pool};
 
 fn main() {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     for isa in Isa::available() {
         let bench = Bench {
             isa,
@@ -23,18 +23,26 @@ fn main() {
         norms(&bench);
         depthwises(&bench);
         gates(&bench);
+        neighbours(&bench);
+        gaussians(&bench);
     }
 }
 
 struct Bench<'a> {
     isa: Isa,
-    wanted: &'a str,
+    wanted: &'a [String],
 }
 
 impl Bench<'_> {
+    /// Whether the line of this name is wanted.
+    fn wants(&self, name: &str) -> bool {
+        let line = format!("{} {name}", self.isa);
+        self.wanted.iter().all(|word| line.contains(word))
+    }
+
     /// Prints the least time of `work`.
     fn time(&self, name: &str, mut work: impl FnMut()) {
-        if !name.contains(self.wanted) {
+        if !self.wants(name) {
             return;
         }
         let start = Instant::now();
@@ -200,6 +208,11 @@ fn depthwises(bench: &Bench<'_>) {
                 depthwise::forward(bench.isa, black_box(&x), map, &depthwise, &mut out);
             });
         }
+        let mut grad = weight.clone();
+        bench.time(&format!("depthwise weight gradient {name}"), || {
+            let x = black_box(&x);
+            depthwise::weight_gradient(bench.isa, x, map, window, &out, &mut grad);
+        });
         bench.time(&format!("depthwise input gradient {name}"), || {
             depthwise::input_gradient(bench.isa, black_box(&out), map, window, &weight, &mut back);
         });
@@ -227,4 +240,43 @@ fn gates(bench: &Bench<'_>) {
     bench.time("channels swish in place 240 @ 32", || {
         channels::activate(bench.isa, black_box(&mut x), Activation::Swish);
     });
+}
+
+fn neighbours(bench: &Bench<'_>) {
+    for (n, count, dimension) in [(1024, 16384, 384), (784, 16384, 1536)] {
+        let (bank, queries) = (values(count * dimension), values(n * dimension + 7));
+        let name = format!("nearest {n} x {dimension} of {count}");
+        let bank = nearest::Bank::pack(bench.isa, bank, dimension);
+        let queries = &queries[7..];
+        for k in [1, 9] {
+            let (mut distances, mut indices) = (vec![0.0; n * k], vec![0; n * k]);
+            bench.time(&format!("{name}, {k} neighbours"), || {
+                bank.k_nearest(black_box(queries), k, &mut distances, &mut indices);
+            });
+        }
+    }
+}
+
+fn gaussians(bench: &Bench<'_>) {
+    let grid = [64, 64];
+    let positions = grid[0] * grid[1];
+    for dimension in [100, 200] {
+        let name = format!("mahalanobis 4096 positions, dimension {dimension}");
+        let means = values(positions * dimension);
+        let factors = values(positions * dimension * (dimension + 1) / 2);
+        let gaussians = mahalanobis::Gaussians {
+            grid,
+            dimension,
+            means: &means,
+            factors: &factors,
+        };
+        for (batch, search) in [(1, 0), (8, 0), (1, 1), (8, 1)] {
+            let features = values(batch * positions * dimension);
+            let mut out = vec![0.0; batch * positions];
+            bench.time(&format!("{name}, {batch} images, search {search}"), || {
+                let features = black_box(&features);
+                mahalanobis::distances(bench.isa, &gaussians, features, batch, search, &mut out);
+            });
+        }
+    }
 }

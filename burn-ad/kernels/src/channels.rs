@@ -23,6 +23,23 @@ pub fn mean(isa: Isa, x: &[f32], map: Map, out: &mut [f32]) {
     }
 }
 
+/// Sum over all rows of `[rows, channels]`: the gradient of a bias.
+///
+/// # Panics
+/// If `x` is no whole number of rows of the length of `out`.
+pub fn sum(isa: Isa, x: &[f32], out: &mut [f32]) {
+    let map = Map {
+        batch: 1,
+        height: x.len().checked_div(out.len()).unwrap_or(0),
+        width: 1,
+        channels: out.len(),
+    };
+    assert_eq!(x.len(), map.len(), "values of a sum");
+    for (out, sum) in out.iter_mut().zip(sum_positions(isa, x, None, map)) {
+        *out = sum as f32;
+    }
+}
+
 /// Sum of `a * b` over the positions of each image and channel, `[batch, channels]`: the gradient
 /// with respect to the gate of [`scale`].
 ///
@@ -267,6 +284,17 @@ mod tests {
             let (mut means, mut dots) = (vec![0.0; count], vec![0.0; count]);
             mean(isa, &a, map, &mut means);
             dot(isa, &a, &b, map, &mut dots);
+            let mut totals = vec![0.0; map.channels];
+            sum(isa, &a, &mut totals);
+            for (channel, &total) in totals.iter().enumerate() {
+                let means = means[channel..].iter().step_by(map.channels);
+                let expected = means.map(|&mean| f64::from(mean)).sum::<f64>() * positions as f64;
+                let error = (f64::from(total) - expected).abs();
+                assert!(
+                    error < 1e-6 * (1.0 + 3.0 * (map.batch * positions) as f64),
+                    "{isa}"
+                );
+            }
             for at in 0..count {
                 let (image, channel) = (at / map.channels, at % map.channels);
                 let place = |p: usize| (image * positions + p) * map.channels + channel;

@@ -4,6 +4,9 @@
 //! the border have runs of their own, with fewer taps.
 
 mod slide;
+mod weights;
+
+pub use weights::weight_gradient;
 
 use crate::activation::Activation;
 use crate::isa::Isa;

@@ -145,6 +145,27 @@ fn input_gradients_are_the_transpose() {
 }
 
 #[test]
+fn weight_gradients_are_sums_of_products() {
+    cases(|isa, map, window, rng| {
+        let size = window.output(map);
+        let taps = window.kernel[0] * window.kernel[1];
+        let (x, grad) = (draw(rng, map.len()), draw(rng, size.len()));
+        let mut packed = vec![f32::NAN; taps * map.channels];
+        weight_gradient(isa, &x, map, window, &grad, &mut packed);
+        let found = unpack(isa, &packed, map.channels);
+        let mut expected = vec![0.0f64; taps * map.channels];
+        products(map, &window, |to, from, tap| {
+            expected[tap] += f64::from(grad[to]) * f64::from(x[from]);
+        });
+        for (&found, expected) in found.iter().zip(&expected) {
+            // Up to 3000 products of size 1, a thousand at a time in f32.
+            let error = (f64::from(found) - expected).abs();
+            assert!(error < 5e-5, "{isa} {map:?} {window:?}: {error}");
+        }
+    });
+}
+
+#[test]
 #[should_panic(expected = "weights of a depthwise convolution")]
 fn a_wrong_number_of_weights_is_refused() {
     let map = Map {
