@@ -18,6 +18,7 @@ mod weights;
 use std::process::ExitCode;
 
 use burn_ad::Error;
+use burn_ad::ops::Kernels;
 use clap::Parser;
 
 use crate::commands::Cli;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     progress::stop_on_signals();
     // A panic is a fault of ours; its message is on stderr already. The exit code stays one of three.
-    match std::panic::catch_unwind(|| cli.run()) {
+    match std::panic::catch_unwind(|| Kernels::from_environment().and_then(|_| cli.run())) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => ExitCode::from(report(&error)),
         Err(_) => {

@@ -2,6 +2,7 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
+use burn_ad::ops::{KERNELS_VARIABLE, Kernels, Precision};
 use burn_ad::report::table::{Align, Table};
 use clap::Args;
 
@@ -25,9 +26,10 @@ impl BackendsArgs {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         print(&format!(
-            "{}\nCPU: {cores} cores{}\n",
+            "{}\nCPU: {cores} cores{}\n{}\n",
             table.text(),
-            vector_units()
+            vector_units(),
+            kernels()
         ))
     }
 }
@@ -65,6 +67,21 @@ impl Job for Describe {
     fn run<AB: AutodiffBackend>(self, device: AB::Device) -> Result<String> {
         probe::<AB::InnerBackend>(&device).map_err(burn_ad::Error::numeric)
     }
+}
+
+/// What computes convolutions, normalisation and distances on the backend `flex`.
+fn kernels() -> String {
+    let kernels = Kernels::current();
+    let what = match kernels.precision {
+        None => "off: flex computes with Burn's own operations",
+        Some(Precision::Precise) => "precise: no faster summation than the most exact ones",
+        Some(Precision::Fast) => "fast: features within 1e-5 of the largest",
+    };
+    let isa = kernels.precision.map(|_| format!(", {}", kernels.isa));
+    format!(
+        "Kernels of flex: {what}{} ({KERNELS_VARIABLE}=off|precise|fast)",
+        isa.unwrap_or_default()
+    )
 }
 
 /// The vector units that decide how fast matrix products are.

@@ -154,6 +154,30 @@ fn a_full_disk_behind_stdout_is_a_failure() {
 }
 
 #[test]
+fn kernels_are_chosen_by_a_variable_that_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |value: &str| {
+        let mut command = command(dir.path());
+        let output = command.arg("backends").env("BURN_AD_KERNELS", value);
+        let output = output.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    for (value, part) in [
+        ("off", "Burn's own operations"),
+        ("precise:portable", "precise: no faster summation than the most exact ones, portable"),
+        ("", "fast: features within"),
+    ] {
+        let (code, text) = with(value);
+        assert_eq!(code, Some(DONE), "{text}");
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let (code, text) = with("quick");
+    assert_eq!(code, Some(USAGE), "{text}");
+    assert!(text.contains("BURN_AD_KERNELS=quick is not understood"), "{text}");
+}
+
+#[test]
 fn backends_lists_all_and_those_not_compiled_in_are_usage_errors() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run(dir.path(), ["backends"]).ends_with(DONE);

@@ -425,10 +425,9 @@ impl<B: Backend> InvertedResidual<B> {
             let gate = excite.forward(reduce.forward(position_mean(y.clone())));
             y = scale_channels(y, burn::tensor::activation::sigmoid(gate));
         }
-        y = self.project.forward(y);
         match identity {
-            Some(identity) => y + identity,
-            None => y,
+            Some(identity) => self.project.forward_onto(y, identity, Activation::Identity),
+            None => self.project.forward(y),
         }
     }
 

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use super::plan::ConvPlan;
 use super::spec::{Unit, UnitSpec};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Convolution, conv2d};
+use crate::ops::{Activation, Convolution, Prepared, Tail, conv2d_with};
 
 /// Where the values of a network come from, one unit at a time.
 pub(crate) type UnitSource<'a> = dyn FnMut(&UnitSpec) -> Result<Unit> + 'a;
@@ -18,6 +18,8 @@ pub struct FrozenConv<B: Backend> {
     bias: Param<Tensor<B, 1>>,
     convolution: Convolution,
     activation: Activation,
+    #[module(skip)]
+    prepared: Prepared,
 }
 
 impl<B: Backend> FrozenConv<B> {
@@ -40,6 +42,7 @@ impl<B: Backend> FrozenConv<B> {
             bias: Param::initialized(ParamId::new(), Tensor::from_data(bias, device)),
             convolution: plan.convolution,
             activation: plan.activation,
+            prepared: Prepared::default(),
         })
     }
 
@@ -55,12 +58,37 @@ impl<B: Backend> FrozenConv<B> {
 
     /// `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`.
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        self.activation.apply(conv2d(
+        self.run(x, None, self.activation)
+    }
+
+    /// The same with `residual`, of the shape of the result, added before `activation`, which takes
+    /// the place of the convolution's own.
+    pub(crate) fn forward_onto(
+        &self,
+        x: Tensor<B, 4>,
+        residual: Tensor<B, 4>,
+        activation: Activation,
+    ) -> Tensor<B, 4> {
+        self.run(x, Some(residual), activation)
+    }
+
+    fn run(
+        &self,
+        x: Tensor<B, 4>,
+        residual: Option<Tensor<B, 4>>,
+        activation: Activation,
+    ) -> Tensor<B, 4> {
+        conv2d_with(
             x,
             self.weight.val(),
             Some(self.bias.val()),
             self.convolution,
-        ))
+            Tail {
+                residual,
+                activation,
+            },
+            Some(&self.prepared),
+        )
     }
 
     /// The values on the host.

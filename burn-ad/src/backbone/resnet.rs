@@ -285,7 +285,10 @@ impl<B: Backend> ResidualBlock<B> {
             Some(shortcut) => shortcut.forward(x.clone()),
             None => x.clone(),
         };
-        let main = self.main.iter().fold(x, |x, conv| conv.forward(x));
-        Activation::Relu.apply(main + identity)
+        let Some((last, first)) = self.main.split_last() else {
+            return Activation::Relu.apply(x + identity);
+        };
+        let x = first.iter().fold(x, |x, conv| conv.forward(x));
+        last.forward_onto(x, identity, Activation::Relu)
     }
 }

@@ -2,9 +2,24 @@
 
 use burn::prelude::*;
 
+use super::cpu;
+
 /// Mean over all positions of each channel: `[batch, channels, height, width]` to
 /// `[batch, channels, 1, 1]`.
 pub fn position_mean<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && cpu::is_f32(&x)
+    {
+        let x = cpu::open(x);
+        if !cpu::needs_gradient(&x) {
+            return cpu::close(cpu::channels::position_mean(kernels, x));
+        }
+        return mean_on_backend(cpu::close(x));
+    }
+    mean_on_backend(x)
+}
+
+fn mean_on_backend<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
     let [batch, channels, height, width] = x.dims();
     x.reshape([batch * channels, height * width])
         .mean_dim(1)
@@ -15,6 +30,19 @@ pub fn position_mean<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
 ///
 /// `x` is `[batch, channels, height, width]`, `scale` is `[batch, channels, 1, 1]`.
 pub fn scale_channels<B: Backend>(x: Tensor<B, 4>, scale: Tensor<B, 4>) -> Tensor<B, 4> {
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && cpu::is_f32(&x)
+    {
+        let (x, scale) = (cpu::open(x), cpu::open(scale));
+        if !cpu::needs_gradient(&x) && !cpu::needs_gradient(&scale) {
+            return cpu::close(cpu::channels::scale(kernels, x, scale));
+        }
+        return scale_on_backend(cpu::close(x), cpu::close(scale));
+    }
+    scale_on_backend(x, scale)
+}
+
+fn scale_on_backend<B: Backend>(x: Tensor<B, 4>, scale: Tensor<B, 4>) -> Tensor<B, 4> {
     let shape @ [batch, channels, height, width] = x.dims();
     let rows = x.reshape([batch * channels, height * width]);
     (rows * scale.reshape([batch * channels, 1])).reshape(shape)

@@ -4,7 +4,8 @@ use burn::prelude::*;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, PadMode};
 
-use super::Padding;
+use super::cpu::{self, conv::Packed};
+use super::{Activation, Padding};
 
 /// Everything about a convolution but its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,91 @@ pub struct Convolution {
 /// # Panics
 /// When the channels of input and weight disagree.
 pub fn conv2d<B: Backend>(
+    x: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+    convolution: Convolution,
+) -> Tensor<B, 4> {
+    let tail = Tail::default();
+    conv2d_with(x, weight, bias, convolution, tail, None)
+}
+
+/// What happens to the sums of a convolution before they are written.
+#[derive(Clone, Debug)]
+pub struct Tail<B: Backend> {
+    /// Added, of the shape of the result.
+    pub residual: Option<Tensor<B, 4>>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl<B: Backend> Default for Tail<B> {
+    fn default() -> Self {
+        Self {
+            residual: None,
+            activation: Activation::Identity,
+        }
+    }
+}
+
+/// What a convolution keeps of a weight that stays the same: the weight as the kernels read it.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared(Packed);
+
+/// `activation(conv2d(x) + residual)`.
+///
+/// `prepared` is remembered between calls with the same weight.
+///
+/// # Panics
+/// When the channels of input and weight disagree, or the residual has another shape than the
+/// result.
+pub fn conv2d_with<B: Backend>(
+    x: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+    convolution: Convolution,
+    tail: Tail<B>,
+    prepared: Option<&Prepared>,
+) -> Tensor<B, 4> {
+    let [_, channels, _, _] = x.dims();
+    let known = cpu::conv::is_known(weight.dims(), convolution, channels);
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && known
+        && cpu::is_f32(&x)
+    {
+        let call = cpu::conv::Call {
+            x: cpu::open(x),
+            weight: cpu::open(weight),
+            bias: bias.map(cpu::open),
+            residual: tail.residual.map(cpu::open),
+            activation: tail.activation,
+            convolution,
+            packed: prepared.map(|prepared| &prepared.0),
+        };
+        if !call.needs_gradient() {
+            return cpu::close(cpu::conv::forward(kernels, call));
+        }
+        let sums = cpu::conv::forward_tracked(kernels, call.x, call.weight, call.bias, convolution);
+        let residual = call.residual.map(cpu::close);
+        return finish(cpu::close(sums), residual, tail.activation);
+    }
+    let sums = on_backend(x, weight, bias, convolution);
+    finish(sums, tail.residual, tail.activation)
+}
+
+fn finish<B: Backend>(
+    sums: Tensor<B, 4>,
+    residual: Option<Tensor<B, 4>>,
+    activation: Activation,
+) -> Tensor<B, 4> {
+    activation.apply(match residual {
+        Some(residual) => sums + residual,
+        None => sums,
+    })
+}
+
+/// By the backend's own convolution.
+fn on_backend<B: Backend>(
     x: Tensor<B, 4>,
     weight: Tensor<B, 4>,
     bias: Option<Tensor<B, 1>>,

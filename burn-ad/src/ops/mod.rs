@@ -11,23 +11,29 @@ mod activation;
 mod blur;
 mod channels;
 mod conv;
+mod cpu;
+mod mahalanobis;
 mod nearest;
 mod norm;
 mod orthogonal;
 mod pad;
 mod pool;
 mod resize;
+mod stack;
 
 pub use activation::Activation;
 pub use blur::gaussian_blur;
 pub use channels::{position_mean, scale_channels};
-pub use conv::{Convolution, conv2d};
-pub use nearest::{distances, nearest};
+pub use conv::{Convolution, Prepared, Tail, conv2d, conv2d_with};
+pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, has_kernels};
+pub(crate) use mahalanobis::mahalanobis_in_window;
+pub use nearest::{Neighbours, distances};
 pub use norm::{Statistics, normalise};
 pub use orthogonal::{random_orthonormal, random_rotation};
 pub use pad::{Padding, same_padding};
 pub use pool::{average_pool_3x3, max_pool_3x3_stride_2};
 pub use resize::resize_bilinear;
+pub(crate) use stack::Stack;
 
 #[cfg(test)]
 pub(crate) mod testing;

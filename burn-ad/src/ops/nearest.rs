@@ -1,39 +1,82 @@
-//! Nearest neighbours by matrix products.
+//! Nearest neighbours.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 
+use super::cpu::{self, nearest::PackedBank};
+
 /// Rows of queries handled at once: bounds the distance matrix to `CHUNK * bank` values.
 const CHUNK: usize = 2048;
 
-/// Distance to the nearest row of `bank`, and which row that is.
-///
-/// `queries` is `[n, d]`, `bank` is `[k, d]`; both results are `[n]`. The distance is Euclidean,
-/// from `|q|^2 - 2 q.b + |b|^2`, clamped at 0. Centre both sides on a common mean first: the error
-/// grows with the norms, not with the distance. The lowest index wins a tie on most backends.
-///
-/// # Panics
-/// If the bank is empty or the widths differ.
-pub fn nearest<B: Backend>(
-    queries: Tensor<B, 2>,
-    bank: &Tensor<B, 2>,
-) -> (Tensor<B, 1>, Tensor<B, 1, Int>) {
-    let [rows, _] = queries.dims();
-    let half_norms = bank.clone().square().sum_dim(1).transpose() * 0.5;
-    let transposed = bank.clone().transpose();
-    let mut distances = Vec::new();
-    let mut indices = Vec::new();
-    for start in (0..rows).step_by(CHUNK) {
-        let chunk = queries.clone().narrow(0, start, CHUNK.min(rows - start));
-        let norms = chunk.clone().square().sum_dim(1);
-        // Half the squared distance, less the query's own norm: the order is the same.
-        let partial = half_norms.clone() - chunk.matmul(transposed.clone());
-        let (smallest, index) = partial.min_dim_with_indices(1);
-        let squared = smallest * 2.0 + norms;
-        distances.push(squared.clamp_min(0.0).sqrt().squeeze_dim::<1>(1));
-        indices.push(index.squeeze_dim::<1>(1));
+/// Vectors among which the nearest one is looked up.
+#[derive(Clone, Debug)]
+pub struct Neighbours<B: Backend> {
+    members: Tensor<B, 2>,
+    packed: PackedBank,
+}
+
+impl<B: Backend> Neighbours<B> {
+    /// `members` are `[count, width]`.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn new(members: Tensor<B, 2>) -> Self {
+        assert!(members.dims()[0] > 0, "there are no members");
+        Self {
+            members,
+            packed: PackedBank::default(),
+        }
     }
-    (Tensor::cat(distances, 0), Tensor::cat(indices, 0))
+
+    /// `[count, width]`.
+    pub fn members(&self) -> &Tensor<B, 2> {
+        &self.members
+    }
+
+    /// Distance to the nearest member, and which one that is.
+    ///
+    /// `queries` are `[n, width]`; both results are `[n]`. The distance is Euclidean. Members are
+    /// compared by `|b|^2 - 2 q.b`, so centre both sides on a common mean first: the error grows
+    /// with the norms, not with the distance. The lowest index wins a tie on most backends.
+    ///
+    /// # Panics
+    /// If the widths differ.
+    pub fn nearest(&self, queries: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1, Int>) {
+        assert_eq!(queries.dims()[1], self.members.dims()[1], "width");
+        match cpu::kernels_for::<B>() {
+            Some(kernels) if cpu::is_f32(&queries) => {
+                let device = queries.device();
+                let members = || cpu::open(self.members.clone());
+                let (distances, indices) =
+                    self.packed.nearest(kernels, cpu::open(queries), members);
+                (
+                    Tensor::from_data(distances.as_slice(), &device),
+                    Tensor::from_data(indices.as_slice(), &device),
+                )
+            }
+            _ => self.nearest_on_backend(queries),
+        }
+    }
+
+    /// By matrix products. The distance is from `|q|^2 - 2 q.b + |b|^2`, clamped at 0.
+    fn nearest_on_backend(&self, queries: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1, Int>) {
+        let [rows, _] = queries.dims();
+        let half_norms = self.members.clone().square().sum_dim(1).transpose() * 0.5;
+        let transposed = self.members.clone().transpose();
+        let mut distances = Vec::new();
+        let mut indices = Vec::new();
+        for start in (0..rows).step_by(CHUNK) {
+            let chunk = queries.clone().narrow(0, start, CHUNK.min(rows - start));
+            let norms = chunk.clone().square().sum_dim(1);
+            // Half the squared distance, less the query's own norm: the order is the same.
+            let partial = half_norms.clone() - chunk.matmul(transposed.clone());
+            let (smallest, index) = partial.min_dim_with_indices(1);
+            let squared = smallest * 2.0 + norms;
+            distances.push(squared.clamp_min(0.0).sqrt().squeeze_dim::<1>(1));
+            indices.push(index.squeeze_dim::<1>(1));
+        }
+        (Tensor::cat(distances, 0), Tensor::cat(indices, 0))
+    }
 }
 
 /// All Euclidean distances between the rows of `left` `[n, d]` and `right` `[m, d]`: `[n, m]`.
@@ -49,6 +92,7 @@ pub fn distances<B: Backend>(left: Tensor<B, 2>, right: Tensor<B, 2>) -> Tensor<
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::ops::Kernels;
     use burn_flex::Flex;
     use rand::RngExt;
 
@@ -70,21 +114,25 @@ mod tests {
                 &device,
             )
         };
-        let (distance, index) = nearest(tensor(&queries, n), &tensor(&bank, k));
-        let distance: Vec<f32> = distance.into_data().to_vec().unwrap();
-        let index: Vec<i32> = index.into_data().convert::<i32>().to_vec().unwrap();
-        for row in 0..n {
-            let all: Vec<f64> = (0..k)
-                .map(|b| {
-                    (0..d)
-                        .map(|c| f64::from(queries[row * d + c] - bank[b * d + c]).powi(2))
-                        .sum::<f64>()
-                        .sqrt()
-                })
-                .collect();
-            let best = (0..k).min_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap();
-            assert_eq!(index[row] as usize, best);
-            assert!((f64::from(distance[row]) - all[best]).abs() < 1e-5);
+        for kernels in ["off", "precise", "fast"] {
+            let kernels: Kernels = kernels.parse().unwrap();
+            let neighbours = Neighbours::new(tensor(&bank, k));
+            let (distance, index) = kernels.scope(|| neighbours.nearest(tensor(&queries, n)));
+            let distance: Vec<f32> = distance.into_data().to_vec().unwrap();
+            let index: Vec<i32> = index.into_data().convert::<i32>().to_vec().unwrap();
+            for row in 0..n {
+                let all: Vec<f64> = (0..k)
+                    .map(|b| {
+                        (0..d)
+                            .map(|c| f64::from(queries[row * d + c] - bank[b * d + c]).powi(2))
+                            .sum::<f64>()
+                            .sqrt()
+                    })
+                    .collect();
+                let best = (0..k).min_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap();
+                assert_eq!(index[row] as usize, best, "{kernels}");
+                assert!((f64::from(distance[row]) - all[best]).abs() < 1e-5);
+            }
         }
     }
 }

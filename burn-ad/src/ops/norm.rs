@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 
-use super::Activation;
+use super::{Activation, cpu};
 
 /// Over which values mean and variance are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,25 @@ pub fn normalise<B: Backend>(
     statistics: Statistics,
     epsilon: f64,
 ) -> Tensor<B, 4> {
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && cpu::is_f32(&x)
+    {
+        let known = cpu::norm::is_known(activation);
+        let call = cpu::norm::Call {
+            x: cpu::open(x),
+            affine: affine.map(|(scale, offset)| [cpu::open(scale), cpu::open(offset)]),
+            residual: residual.map(cpu::open),
+            activation: if known {
+                activation
+            } else {
+                Activation::Identity
+            },
+            statistics,
+            epsilon,
+        };
+        let y = cpu::close(cpu::norm::normalise(kernels, call));
+        return if known { y } else { activation.apply(y) };
+    }
     let shape @ [batch, channels, height, width] = x.dims();
     // One row for each channel of each image; a value a row is [batch * channels, 1].
     let rows = x.reshape([batch * channels, height * width]);

@@ -2,13 +2,27 @@
 
 use burn::prelude::*;
 use burn::tensor::module;
+use burn_ad_kernels::Window;
+
+use super::cpu::{self, pool::Pooling};
 
 /// Maximum over 3 x 3 windows at every second position, as in the stem of a ResNet.
 ///
 /// The border counts as minus infinity. `[batch, channels, height, width]` to half the size,
 /// rounded up.
 pub fn max_pool_3x3_stride_2<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
-    module::max_pool2d(x, [3, 3], [2, 2], [1, 1], [1, 1], false)
+    match cpu::kernels_for::<B>() {
+        Some(kernels) if cpu::is_f32(&x) => {
+            let window = Window::square(3, 2, 1);
+            cpu::close(cpu::pool::pool(
+                kernels,
+                cpu::open(x),
+                Pooling::Maximum,
+                window,
+            ))
+        }
+        _ => module::max_pool2d(x, [3, 3], [2, 2], [1, 1], [1, 1], false),
+    }
 }
 
 /// Mean over the 3 x 3 neighbourhood of every position; the size stays.
@@ -16,7 +30,14 @@ pub fn max_pool_3x3_stride_2<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
 /// `count_border`: whether the zeros outside the map count in the divisor (always 9, PyTorch's
 /// `count_include_pad`) or only the values inside do.
 pub fn average_pool_3x3<B: Backend>(x: Tensor<B, 4>, count_border: bool) -> Tensor<B, 4> {
-    module::avg_pool2d(x, [3, 3], [1, 1], [1, 1], count_border, false)
+    match cpu::kernels_for::<B>() {
+        Some(kernels) if cpu::is_f32(&x) => {
+            let pooling = Pooling::Average { count_border };
+            let window = Window::square(3, 1, 1);
+            cpu::close(cpu::pool::pool(kernels, cpu::open(x), pooling, window))
+        }
+        _ => module::avg_pool2d(x, [3, 3], [1, 1], [1, 1], count_border, false),
+    }
 }
 
 #[cfg(test)]

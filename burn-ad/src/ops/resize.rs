@@ -2,6 +2,8 @@
 
 use burn::prelude::*;
 
+use super::cpu;
+
 /// Bilinear resizing without antialiasing, as PyTorch's
 /// `interpolate(mode = "bilinear", antialias = False)`.
 ///
@@ -22,7 +24,7 @@ pub fn resize_bilinear<B: Backend>(
         "cannot resize {height} x {width} to {new_height} x {new_width}"
     );
     let device = x.device();
-    let mut maps = x.reshape([batch * channels, height, width]);
+    let mut maps = cpu::row_major(x).reshape([batch * channels, height, width]);
     if height != new_height {
         let rows = interpolation_matrix::<B>(height, new_height, align_corners, &device);
         maps = rows.unsqueeze::<3>().matmul(maps);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::config::{BankConfig, BankKind};
 use crate::error::Result;
-use crate::ops;
+use crate::ops::Neighbours;
 
 /// Feature vectors in host memory, `[count, width]` row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,8 +167,8 @@ fn k_means<B: Backend>(
     let points = candidates.to_tensor::<B>(device);
     let mut previous = f64::INFINITY;
     for iteration in 0..iterations {
-        let bank = centroids.to_tensor::<B>(device);
-        let (distance, index) = ops::nearest(points.clone(), &bank);
+        let bank = Neighbours::new(centroids.to_tensor::<B>(device));
+        let (distance, index) = bank.nearest(points.clone());
         let distance = crate::tensors::to_vec(distance);
         let index: Vec<i32> = index
             .into_data()

@@ -15,6 +15,7 @@ use crate::data::{Batch, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
+use crate::ops::Neighbours;
 use crate::tensors::to_vec;
 use crate::train::{Run, Step};
 
@@ -69,7 +70,10 @@ pub(super) fn fit<AB: AutodiffBackend>(
         let shape = [members.count(), members.width];
         npad.bank = Some(Bank {
             centre: Tensor::from_data(TensorData::new(centre, [1, members.width]), &device),
-            members: Tensor::from_data(TensorData::new(members.values, shape), &device),
+            members: Neighbours::new(Tensor::from_data(
+                TensorData::new(members.values, shape),
+                &device,
+            )),
         });
     }
     npad.scale = scale(&npad, data, run)?;

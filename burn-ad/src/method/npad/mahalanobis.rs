@@ -1,10 +1,13 @@
 //! Mahalanobis distances on the device.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::gaussian::{Whitening, pack, unpack};
 use crate::error::Result;
+use crate::ops;
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 
 /// The Gaussian of each grid position, in the form that scoring needs.
@@ -12,22 +15,45 @@ use crate::tensors::{HostTensor, TensorSet, to_vec};
 pub(super) struct Gaussians<B: Backend> {
     /// `[positions, 1, width]`.
     means: Tensor<B, 3>,
-    /// Transposed inverse Cholesky factors, `[positions, width, width]`: made once at fit, so that
-    /// scoring is one batched matrix product on any device, without solves in the loop.
-    whitening: Tensor<B, 3>,
+    factors: Factors<B>,
+}
+
+/// Inverse Cholesky factors: made once at fit, so that scoring is one product without solves.
+#[derive(Clone, Debug)]
+enum Factors<B: Backend> {
+    /// Transposed, `[positions, width, width]`: one batched matrix product on any device.
+    Full(Tensor<B, 3>),
+    /// Where our kernels compute, the lower triangles, row by row: scoring takes as long as they
+    /// take to be read.
+    Packed(Arc<Vec<f32>>),
 }
 
 /// Larger than any distance, yet finite: infinities do not survive every backend's `min`.
 const FAR: f32 = 1e30;
 
 impl<B: Backend> Gaussians<B> {
+    /// `host` holds full matrices.
     pub(super) fn new(host: Whitening, width: usize, device: &B::Device) -> Self {
+        if ops::has_kernels::<B>() {
+            let packed = pack(&host.matrices, width);
+            return Self::from_packed(host.means, packed, width, device);
+        }
         let positions = host.means.len() / width;
-        let means = TensorData::new(host.means, [positions, 1, width]);
         let matrices = TensorData::new(host.matrices, [positions, width, width]);
         Self {
-            means: Tensor::from_data(means, device),
-            whitening: Tensor::from_data(matrices, device).swap_dims(1, 2),
+            means: means::<B>(host.means, width, device),
+            factors: Factors::Full(Tensor::from_data(matrices, device).swap_dims(1, 2)),
+        }
+    }
+
+    fn from_packed(means: Vec<f32>, packed: Vec<f32>, width: usize, device: &B::Device) -> Self {
+        if !ops::has_kernels::<B>() {
+            let matrices = unpack(&packed, width);
+            return Self::new(Whitening { means, matrices }, width, device);
+        }
+        Self {
+            means: self::means::<B>(means, width, device),
+            factors: Factors::Packed(Arc::new(packed)),
         }
     }
 
@@ -35,9 +61,18 @@ impl<B: Backend> Gaussians<B> {
         let [positions, _, width] = self.means.dims();
         let means = HostTensor::new([positions, width], to_vec(self.means.clone()));
         tensors.insert("gaussian.means", means);
-        let matrices = to_vec(self.whitening.clone().swap_dims(1, 2));
-        let packed = HostTensor::new([positions, width * (width + 1) / 2], pack(&matrices, width));
+        let packed = HostTensor::new([positions, width * (width + 1) / 2], self.packed());
         tensors.insert("gaussian.whitening", packed);
+    }
+
+    fn packed(&self) -> Vec<f32> {
+        match &self.factors {
+            Factors::Full(matrices) => {
+                let [_, width, _] = matrices.dims();
+                pack(&to_vec(matrices.clone().swap_dims(1, 2)), width)
+            }
+            Factors::Packed(packed) => packed.to_vec(),
+        }
     }
 
     pub(super) fn load(
@@ -53,8 +88,7 @@ impl<B: Backend> Gaussians<B> {
         let packed = tensors
             .take("gaussian.whitening", &[Some(positions), triangle])?
             .values;
-        let matrices = unpack(&packed, width);
-        Ok(Self::new(Whitening { means, matrices }, width, device))
+        Ok(Self::from_packed(means, packed, width, device))
     }
 
     /// For features `[batch, positions, width]` on `grid`, the smallest distance to the Gaussians
@@ -68,8 +102,15 @@ impl<B: Backend> Gaussians<B> {
         let [batch, positions, width] = features.dims();
         let [rows, columns] = grid;
         let reach = search.min(rows.max(columns) - 1);
+        let matrices = match &self.factors {
+            Factors::Full(matrices) => matrices,
+            Factors::Packed(packed) => {
+                let means = self.means.clone();
+                return ops::mahalanobis_in_window(features, grid, means, packed, reach);
+            }
+        };
         if reach == 0 {
-            return self.to_own_position(features);
+            return self.to_own_position(features, matrices);
         }
         // Each Gaussian sees the features around it: it is read once for the whole window, which
         // is what bounds the speed.
@@ -80,9 +121,9 @@ impl<B: Backend> Gaussians<B> {
             .collect::<Vec<_>>();
         let count = windows.len();
         let windows = Tensor::cat(windows, 0).reshape([count * batch, positions, width]);
-        let distances = self
-            .to_own_position(windows)
-            .reshape([count * batch, rows, columns]);
+        let distances =
+            self.to_own_position(windows, matrices)
+                .reshape([count * batch, rows, columns]);
         // A Gaussian's window offset (u, v) belongs to the pixel (u - reach, v - reach) further.
         let distances = pad(distances.unsqueeze_dim::<4>(3), reach, FAR);
         offsets()
@@ -100,9 +141,9 @@ impl<B: Backend> Gaussians<B> {
     }
 
     /// `[n, positions, width]` to `[n, positions]`, each feature against its own position.
-    fn to_own_position(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
+    fn to_own_position(&self, features: Tensor<B, 3>, matrices: &Tensor<B, 3>) -> Tensor<B, 2> {
         let centred = features.swap_dims(0, 1) - self.means.clone();
-        let whitened = centred.matmul(self.whitening.clone());
+        let whitened = centred.matmul(matrices.clone());
         whitened
             .square()
             .sum_dim(2)
@@ -121,6 +162,11 @@ fn pad<B: Backend>(tensor: Tensor<B, 4>, reach: usize, value: f32) -> Tensor<B, 
     let tensor = Tensor::cat(vec![beside.clone(), tensor, beside], 2);
     let above = side([batch, reach, columns + 2 * reach, width]);
     Tensor::cat(vec![above.clone(), tensor, above], 1)
+}
+
+fn means<B: Backend>(values: Vec<f32>, width: usize, device: &B::Device) -> Tensor<B, 3> {
+    let positions = values.len() / width;
+    Tensor::from_data(TensorData::new(values, [positions, 1, width]), device)
 }
 
 #[cfg(test)]
@@ -204,7 +250,7 @@ mod tests {
         let mut tensors = TensorSet::default();
         Gaussians::<Flex>::new(host, 3, &device).save(&mut tensors);
         let loaded = Gaussians::<Flex>::load(&mut tensors, 4, 3, &device).expect("just saved");
-        assert_eq!(to_vec(loaded.means), means);
-        assert_eq!(to_vec(loaded.whitening.swap_dims(1, 2)), matrices);
+        assert_eq!(to_vec(loaded.means.clone()), means);
+        assert_eq!(unpack(&loaded.packed(), 3), matrices);
     }
 }

@@ -35,7 +35,7 @@ use super::{Detector, Fit, Prediction, TrainingData, padding};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Region};
 use crate::error::Result;
-use crate::ops;
+use crate::ops::{self, Neighbours};
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::Run;
 
@@ -57,7 +57,7 @@ struct Bank<B: Backend> {
     /// Subtracted from queries and members: products of centred vectors keep more digits.
     centre: Tensor<B, 2>,
     /// Centred members, `[members, width]`.
-    members: Tensor<B, 2>,
+    members: Neighbours<B>,
 }
 
 /// Mean and standard deviation of each distance on normal images.
@@ -90,7 +90,7 @@ impl<B: Backend> Npad<B> {
         });
         let bank = self.bank.as_ref().map(|bank| {
             let rows = features.clone().reshape([batch * positions, width]);
-            let (distance, index) = ops::nearest(rows - bank.centre.clone(), &bank.members);
+            let (distance, index) = bank.members.nearest(rows - bank.centre.clone());
             (
                 distance.reshape([batch, positions]),
                 index.reshape([batch, positions]),
@@ -167,11 +167,12 @@ impl<B: Backend> Bank<B> {
     /// distance to its nearest `member` and `d_b` are its distances to the bank members nearest
     /// to that member (itself included).
     fn crowding(&self, feature: Tensor<B, 2>, member: usize, score: f32, neighbours: usize) -> f32 {
-        let own = self.members.clone().narrow(0, member, 1);
-        let around = to_vec(ops::distances(own, self.members.clone()));
+        let members = self.members.members();
+        let own = members.clone().narrow(0, member, 1);
+        let around = to_vec(ops::distances(own, members.clone()));
         let away = to_vec(ops::distances(
             feature - self.centre.clone(),
-            self.members.clone(),
+            members.clone(),
         ));
         let mut order: Vec<usize> = (0..around.len()).collect();
         order.sort_by(|&a, &b| {
@@ -228,7 +229,7 @@ impl<B: Backend> Detector<B> for Npad<B> {
             tensors.insert("bank.centre", HostTensor::from_tensor(bank.centre.clone()));
             tensors.insert(
                 "bank.members",
-                HostTensor::from_tensor(bank.members.clone()),
+                HostTensor::from_tensor(bank.members.members().clone()),
             );
         }
         let [a, b] = self.scale.gaussian;
@@ -273,7 +274,11 @@ impl Fit for NpadConfig {
         let bank = if self.combination.uses_bank() {
             Some(Bank {
                 centre: tensors.take_tensor("bank.centre", [Some(1), Some(width)], device)?,
-                members: tensors.take_tensor("bank.members", [None, Some(width)], device)?,
+                members: Neighbours::new(tensors.take_tensor(
+                    "bank.members",
+                    [None, Some(width)],
+                    device,
+                )?),
             })
         } else {
             None

@@ -14,7 +14,7 @@ use super::Bank;
 use super::bank::{Vectors, greedy_k_centre};
 use super::mahalanobis::Gaussians;
 use super::statistics::MomentStream;
-use crate::ops;
+use crate::ops::Neighbours;
 use crate::tensors::to_vec;
 
 const TOLERANCE: f64 = 1e-4;
@@ -125,12 +125,15 @@ fn patchcore_matches_the_reference() {
     let device = Default::default();
     let bank = Bank::<Flex> {
         centre: Tensor::zeros([1, width], &device),
-        members: Tensor::from_data(TensorData::new(members, [chosen.len(), width]), &device),
+        members: Neighbours::new(Tensor::from_data(
+            TensorData::new(members, [chosen.len(), width]),
+            &device,
+        )),
     };
     let test = features(&reference, "test");
     let images = test.dims()[0];
     let rows = test.reshape([images * positions, width]);
-    let (distance, index) = ops::nearest(rows.clone(), &bank.members);
+    let (distance, index) = bank.members.nearest(rows.clone());
     let distance = to_vec(distance);
     assert_close(&distance, &flat(&expected["map"]), "map");
     let index: Vec<i32> = index.into_data().convert::<i32>().into_vec().unwrap();

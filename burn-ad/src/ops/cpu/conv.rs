@@ -1,0 +1,382 @@
+//! Convolutions by `burn-ad-kernels`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn_ad_kernels::conv::gradient::{self, Layer};
+use burn_ad_kernels::conv::{self, Algorithm, Epilogue, Geometry, Weights};
+use burn_ad_kernels::depthwise::{self, Depthwise};
+use burn_ad_kernels::{Activation as KernelActivation, Isa, Map as Size, Window, channels};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops};
+use burn_flex::{Flex, FlexTensor};
+
+use super::buffers;
+use super::elementwise;
+use super::settings::{Kernels, Precision};
+use super::tensor::{Cpu, Map, contiguous, dims, tensor, values};
+use super::tracking::{into_tracked, needs_gradient, node, take_gradient, without_history};
+use crate::ops::{Activation, Convolution};
+
+/// Rearranged weights of a convolution that does not change, kept from call to call.
+///
+/// Belongs beside the weight; where another weight is passed along with it, it is made anew.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Packed {
+    entries: Arc<Mutex<Vec<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Keeps the weight alive, so that its address stays its own.
+    source: FlexTensor,
+    form: Form,
+    kernel: Arc<Kernel>,
+}
+
+/// How weights are laid out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Dense(Isa, Algorithm),
+    Depthwise(Isa),
+}
+
+#[derive(Debug)]
+enum Kernel {
+    Dense(Weights),
+    Depthwise(Vec<f32>),
+}
+
+impl Packed {
+    fn get(&self, weight: &FlexTensor, form: Form) -> Arc<Kernel> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = |tensor: &FlexTensor| tensor.bytes().as_ptr();
+        entries.retain(|entry| address(&entry.source) == address(weight));
+        if let Some(entry) = entries.iter().find(|entry| entry.form == form) {
+            return entry.kernel.clone();
+        }
+        let kernel = Arc::new(pack(weight, form));
+        entries.push(Entry {
+            source: weight.clone(),
+            form,
+            kernel: kernel.clone(),
+        });
+        kernel
+    }
+}
+
+fn pack(weight: &FlexTensor, form: Form) -> Kernel {
+    let shape = dims(weight);
+    let weight = contiguous(weight.clone());
+    let weight = values(&weight);
+    match form {
+        Form::Dense(isa, algorithm) => Kernel::Dense(Weights::pack(isa, algorithm, weight, shape)),
+        Form::Depthwise(isa) => Kernel::Depthwise(depthwise::pack(isa, weight, shape[0])),
+    }
+}
+
+/// Whether the kernels know such a convolution: dense, or one filter per channel.
+pub(crate) fn is_known(weight: [usize; 4], convolution: Convolution, channels: usize) -> bool {
+    convolution.groups == 1 || is_depthwise(weight, convolution, channels)
+}
+
+fn is_depthwise(
+    [outputs, inputs, ..]: [usize; 4],
+    convolution: Convolution,
+    channels: usize,
+) -> bool {
+    inputs == 1 && convolution.groups == channels && outputs == channels && channels > 1
+}
+
+/// A convolution and what it reads.
+pub(crate) struct Call<'a> {
+    pub(crate) x: Cpu,
+    pub(crate) weight: Cpu,
+    pub(crate) bias: Option<Cpu>,
+    pub(crate) residual: Option<Cpu>,
+    pub(crate) activation: Activation,
+    pub(crate) convolution: Convolution,
+    pub(crate) packed: Option<&'a Packed>,
+}
+
+impl Call<'_> {
+    /// Whether a gradient flows through it.
+    pub(crate) fn needs_gradient(&self) -> bool {
+        let inputs = [Some(&self.x), Some(&self.weight), self.bias.as_ref()];
+        let inputs = inputs.into_iter().chain([self.residual.as_ref()]);
+        inputs.flatten().any(needs_gradient)
+    }
+}
+
+/// What the kernels make of a convolution on an input of a certain size.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    geometry: Geometry,
+    depthwise: bool,
+    /// Of the weight.
+    shape: [usize; 4],
+    precise: bool,
+    kernels: Kernels,
+}
+
+impl Plan {
+    fn new(kernels: Kernels, x: [usize; 4], shape: [usize; 4], convolution: Convolution) -> Self {
+        let [batch, channels, height, width] = x;
+        let [_, inputs, kernel_height, kernel_width] = shape;
+        let depthwise = is_depthwise(shape, convolution, channels);
+        assert!(
+            depthwise || inputs == channels,
+            "the convolution expects {inputs} channels, the map has {channels}"
+        );
+        let Convolution {
+            stride, padding, ..
+        } = convolution;
+        let (top, bottom) = padding.sides(height, kernel_height, stride);
+        let (left, right) = padding.sides(width, kernel_width, stride);
+        Self {
+            geometry: Geometry {
+                batch,
+                height,
+                width,
+                kernel: [kernel_height, kernel_width],
+                stride,
+                padding: conv::Padding {
+                    top,
+                    bottom,
+                    left,
+                    right,
+                },
+            },
+            depthwise,
+            shape,
+            precise: kernels.precision != Some(Precision::Fast),
+            kernels,
+        }
+    }
+
+    fn form(&self) -> Form {
+        if self.depthwise {
+            return Form::Depthwise(self.kernels.isa);
+        }
+        let algorithm = Algorithm::choose(self.precise, self.shape, &self.geometry);
+        Form::Dense(self.kernels.isa, algorithm)
+    }
+
+    fn forward(&self, x: &Map, kernel: &Kernel, epilogue: Epilogue<'_>) -> Map {
+        let [height, width] = self.geometry.output();
+        let [outputs, ..] = self.shape;
+        let batch = self.geometry.batch;
+        let mut out = buffers::take(batch * outputs * height * width);
+        match kernel {
+            Kernel::Dense(weights) => {
+                conv::forward(x.values(), &self.geometry, weights, epilogue, &mut out);
+            }
+            Kernel::Depthwise(weight) => self.depthwise_forward(x, weight, epilogue, &mut out),
+        }
+        Map::new(out, [batch, outputs, height, width])
+    }
+
+    fn depthwise_forward(&self, x: &Map, weight: &[f32], epilogue: Epilogue<'_>, out: &mut [f32]) {
+        let Epilogue {
+            bias,
+            residual,
+            activation,
+        } = epilogue;
+        let isa = self.kernels.isa;
+        let depthwise = Depthwise {
+            window: self.window(),
+            weight,
+            bias,
+            activation: match residual {
+                None => activation,
+                Some(_) => KernelActivation::Identity,
+            },
+        };
+        depthwise::forward(isa, x.values(), self.size(), &depthwise, out);
+        if let Some(residual) = residual {
+            for (out, residual) in out.iter_mut().zip(residual) {
+                *out += residual;
+            }
+            channels::activate(isa, out, activation);
+        }
+    }
+
+    fn layer(&self) -> Layer {
+        Layer {
+            isa: self.kernels.isa,
+            precise: self.precise,
+            geometry: self.geometry,
+            shape: self.shape,
+        }
+    }
+
+    fn size(&self) -> Size {
+        let Geometry {
+            batch,
+            height,
+            width,
+            ..
+        } = self.geometry;
+        Size {
+            batch,
+            height,
+            width,
+            channels: self.shape[0],
+        }
+    }
+
+    fn window(&self) -> Window {
+        let Geometry {
+            kernel,
+            stride,
+            padding,
+            ..
+        } = self.geometry;
+        Window {
+            kernel,
+            stride: [stride; 2],
+            padding: [padding.top, padding.bottom, padding.left, padding.right],
+        }
+    }
+}
+
+/// `activation(conv(x) + bias + residual)`, without history.
+pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
+    let tracked = matches!(call.x, Cpu::Tracked(_));
+    let x = Map::of(kernels, call.x.into_primitive());
+    let weight = call.weight.into_primitive();
+    let bias = call.bias.map(|bias| contiguous(bias.into_primitive()));
+    let residual = call
+        .residual
+        .map(|residual| Map::of(kernels, residual.into_primitive()));
+    let plan = Plan::new(kernels, x.dims(), dims(&weight), call.convolution);
+    let kernel = match call.packed {
+        Some(packed) => packed.get(&weight, plan.form()),
+        None => Arc::new(pack(&weight, plan.form())),
+    };
+    let epilogue = Epilogue {
+        bias: bias.as_ref().map(values),
+        residual: residual.as_ref().map(Map::values),
+        activation: elementwise::of(call.activation),
+    };
+    let out = plan.forward(&x, &kernel, epilogue);
+    x.give_back();
+    if let Some(residual) = residual {
+        residual.give_back();
+    }
+    without_history(tracked, out.into_tensor())
+}
+
+/// `conv(x) + bias` as a node of the graph.
+pub(crate) fn forward_tracked(
+    kernels: Kernels,
+    x: Cpu,
+    weight: Cpu,
+    bias: Option<Cpu>,
+    convolution: Convolution,
+) -> Cpu {
+    let (x, weight, bias) = (
+        into_tracked(x),
+        into_tracked(weight),
+        bias.map(into_tracked),
+    );
+    let map = Map::of(kernels, x.primitive);
+    let weights = contiguous(weight.primitive);
+    let plan = Plan::new(kernels, map.dims(), dims(&weights), convolution);
+    let bias_values = bias.as_ref().map(|bias| contiguous(bias.primitive.clone()));
+    let epilogue = Epilogue {
+        bias: bias_values.as_ref().map(values),
+        residual: None,
+        activation: KernelActivation::Identity,
+    };
+    let out = plan.forward(&map, &pack(&weights, plan.form()), epilogue);
+    let out = out.into_tensor();
+    let state = State {
+        x: map,
+        weight: weights,
+        plan,
+    };
+    Cpu::Tracked(match bias {
+        Some(bias) => node!(
+            ConvolutionBackward,
+            3,
+            [x.node, weight.node, bias.node],
+            state,
+            out
+        ),
+        None => node!(ConvolutionBackward, 2, [x.node, weight.node], state, out),
+    })
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    x: Map,
+    weight: FlexTensor,
+    plan: Plan,
+}
+
+#[derive(Debug)]
+struct ConvolutionBackward;
+
+impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
+    type State = State;
+
+    fn backward(
+        self,
+        ops: Ops<State, N>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let State { x, weight, plan } = ops.state;
+        let Plan { shape, kernels, .. } = plan;
+        let dy = Map::of(kernels, gradients.consume::<Flex>(&ops.node));
+        let mut parents = ops.parents.into_iter();
+        if let Some(node) = parents.next().flatten() {
+            let before = take_gradient!(gradients, node, weight);
+            let before = before.map(|before| Map::of(kernels, before));
+            let mut dx = buffers::take(x.values().len());
+            let isa = kernels.isa;
+            if plan.depthwise {
+                let weight = depthwise::pack(isa, values(&weight), shape[0]);
+                let (size, window) = (plan.size(), plan.window());
+                depthwise::input_gradient(isa, dy.values(), size, window, &weight, &mut dx);
+            } else {
+                let before = before.as_ref().map(Map::values);
+                gradient::input(&plan.layer(), dy.values(), values(&weight), before, &mut dx);
+            }
+            let mut dx = Map::new(dx, x.dims()).into_tensor();
+            if plan.depthwise
+                && let Some(before) = before
+            {
+                dx = elementwise::sum(kernels, before.into_tensor(), dx);
+            }
+            gradients.register::<Flex>(node.id, dx);
+        }
+        if let Some(node) = parents.next().flatten() {
+            let mut dw = vec![0.0; shape.iter().product()];
+            if plan.depthwise {
+                let (size, window) = (plan.size(), plan.window());
+                let mut packed = vec![0.0; dw.len()];
+                depthwise::weight_gradient(
+                    kernels.isa,
+                    x.values(),
+                    size,
+                    window,
+                    dy.values(),
+                    &mut packed,
+                );
+                dw = depthwise::unpack(kernels.isa, &packed, shape[0]);
+            } else {
+                gradient::weight(&plan.layer(), x.values(), dy.values(), &mut dw);
+            }
+            gradients.register::<Flex>(node.id, tensor(dw, &shape));
+        }
+        if let Some(node) = parents.next().flatten() {
+            let mut db = vec![0.0; shape[0]];
+            gradient::bias(kernels.isa, dy.values(), &mut db);
+            gradients.register::<Flex>(node.id, tensor(db, &shape[..1]));
+        }
+        x.give_back();
+        dy.give_back();
+    }
+}
