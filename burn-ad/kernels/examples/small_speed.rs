@@ -1,5 +1,5 @@
 //! Times of the kernels other than dense convolutions: the minimum over many short runs, which other
-//! work on the machine disturbs least.
+//! work on the machine disturbs least, and the mean CPU time of all threads.
 //!
 //! `cargo run --release -p burn-ad-kernels --example small_speed [words of the lines wanted]`
 
@@ -46,24 +46,27 @@ impl Bench<'_> {
             return;
         }
         let start = Instant::now();
-        let (mut least, mut least_cpu) = (f64::INFINITY, f64::INFINITY);
+        let mut least = f64::INFINITY;
+        let before = cpu_time();
         let mut runs = 0;
         while runs < 5 || start.elapsed().as_secs_f64() < 0.3 {
-            let (once, cpu) = (Instant::now(), cpu_time());
+            let once = Instant::now();
             work();
             least = least.min(once.elapsed().as_secs_f64());
-            if let (Some(before), Some(after)) = (cpu, cpu_time()) {
-                least_cpu = least_cpu.min(after - before);
-            }
             runs += 1;
         }
-        let (isa, least, cpu) = (self.isa.to_string(), least * 1e3, least_cpu * 1e3);
+        // The mean: the kernel counts in ticks, which a single run may fall between.
+        let cpu = before
+            .zip(cpu_time())
+            .map_or(f64::NAN, |(before, after)| after - before);
+        let (isa, least) = (self.isa.to_string(), least * 1e3);
+        let cpu = cpu * 1e3 / f64::from(runs);
         println!("{isa:>9}  {name:<62} {least:8.3} ms {cpu:8.3} ms CPU");
     }
 }
 
-/// Seconds that all threads of this process have spent on a CPU, where Linux tells: on a machine that
-/// is shared, the least CPU time over the number of threads is what the least time would be alone.
+/// Seconds that all threads of this process have spent on a CPU, where Linux tells: with other work on
+/// the machine, it says more than the time that passed.
 fn cpu_time() -> Option<f64> {
     let mut total = 0.0;
     for task in std::fs::read_dir("/proc/self/task").ok()? {
