@@ -1,5 +1,5 @@
 //! Times of the kernels other than dense convolutions: the minimum over many short runs, which other
-//! work on the machine disturbs least.
+//! work on the machine disturbs least, and the mean CPU time of all threads.
 //!
 //! `cargo run --release -p burn-ad-kernels --example small_speed [words of the lines wanted]`
 
@@ -47,6 +47,7 @@ impl Bench<'_> {
         }
         let start = Instant::now();
         let mut least = f64::INFINITY;
+        let before = cpu_time();
         let mut runs = 0;
         while runs < 5 || start.elapsed().as_secs_f64() < 0.3 {
             let once = Instant::now();
@@ -54,12 +55,26 @@ impl Bench<'_> {
             least = least.min(once.elapsed().as_secs_f64());
             runs += 1;
         }
-        println!(
-            "{:>9}  {name:<44} {:8.3} ms",
-            self.isa.to_string(),
-            least * 1e3
-        );
+        // The mean: the kernel counts in ticks, which a single run may fall between.
+        let cpu = before
+            .zip(cpu_time())
+            .map_or(f64::NAN, |(before, after)| after - before);
+        let (isa, least) = (self.isa.to_string(), least * 1e3);
+        let cpu = cpu * 1e3 / f64::from(runs);
+        println!("{isa:>9}  {name:<62} {least:8.3} ms {cpu:8.3} ms CPU");
     }
+}
+
+/// Seconds that all threads of this process have spent on a CPU, where Linux tells: with other work on
+/// the machine, it says more than the time that passed.
+fn cpu_time() -> Option<f64> {
+    let mut total = 0.0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let path = task.ok()?.path().join("schedstat");
+        let text = std::fs::read_to_string(path).ok()?;
+        total += text.split_whitespace().next()?.parse::<f64>().ok()? * 1e-9;
+    }
+    Some(total)
 }
 
 /// Values that look random and repeat.

@@ -140,10 +140,14 @@ impl Tile for ByValue {
         let tile: [[f32; 4]; 4] = std::array::from_fn(|i| unsafe {
             from.add(i * columns).cast::<[f32; 4]>().read_unaligned()
         });
-        for i in 0..4 {
-            let row = [tile[0][i], tile[1][i], tile[2][i], tile[3][i]];
+        let [a, b, c, d] = tile;
+        for (i, row) in [0, 1, 2, 3]
+            .map(|i| [a[i], b[i], c[i], d[i]])
+            .iter()
+            .enumerate()
+        {
             // SAFETY: the tile is writable, by the contract.
-            unsafe { to.add(i * rows).cast::<[f32; 4]>().write_unaligned(row) };
+            unsafe { to.add(i * rows).cast::<[f32; 4]>().write_unaligned(*row) };
         }
     }
 }

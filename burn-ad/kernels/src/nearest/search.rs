@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd, bytemuck};
+use pulp::{Simd, WithSimd};
 
 use super::Bank;
 use crate::isa::Isa;
