@@ -4,6 +4,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::place;
 use super::transform::{SIDE, kernel};
 use crate::Isa;
 use crate::conv::memory::scratch;
@@ -26,7 +27,7 @@ pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &
 fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
     let lanes = isa.lanes();
     let (columns, inputs) = source.sizes();
-    let stride = columns.next_multiple_of(lanes) * inputs;
+    let stride = place(columns.next_multiple_of(lanes) * inputs);
     let out = Scattered::new(packed);
     let parts = inputs.div_ceil(INPUTS);
     let task = |index: usize| {
