@@ -1,6 +1,8 @@
 //! Rows that lie anywhere times packed weights: what all convolutions come down to.
 // Rows are checked one by one as slices; only loads and stores of registers are unchecked.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 

@@ -34,6 +34,7 @@ pub(super) fn turn(
                 let line = &lines[index][column..column + BLOCK];
                 [line[0], line[1], line[2], line[3]]
             });
+            #[allow(clippy::needless_range_loop)] // the index of a column
             for c in 0..BLOCK {
                 put(
                     row,

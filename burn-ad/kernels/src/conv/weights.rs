@@ -97,6 +97,10 @@ impl Source<'_> {
         }
         for (index, output) in inputs.enumerate() {
             let from = &self.values[(output * stride + first) * taps..][..used * taps];
+            if taps == 1 {
+                rows[index * width..][..used].copy_from_slice(from);
+                continue;
+            }
             if whole {
                 turn(
                     from,

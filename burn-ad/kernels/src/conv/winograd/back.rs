@@ -2,6 +2,8 @@
 //! kernel.
 // Places are written and read through pointers, into slices that are checked once for each block.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 

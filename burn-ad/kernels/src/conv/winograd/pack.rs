@@ -1,6 +1,8 @@
 //! Kernels, transformed and packed for the products of all places.
 // Tasks write their parts of one buffer, and registers through pointers into checked slices.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use pulp::{Simd, WithSimd};
 

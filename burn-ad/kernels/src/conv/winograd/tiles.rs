@@ -2,6 +2,8 @@
 // Thirty-six places are written and read for every register of channels: through pointers, into
 // slices that are checked once for each block of tiles.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
