@@ -2,10 +2,12 @@
 //! so Winograd's algorithms may pass what the processor can do. Each figure is the best of many runs,
 //! which other programs disturb least.
 //!
-//! `cargo run --release -p burn-ad-kernels --example conv_speed [part of a layer's name] [isa]`
+//! `cargo run --release -p burn-ad-kernels --example conv_speed [part of a layer's name [isa
+//! [gradients]]]`
 
 use std::time::{Duration, Instant};
 
+use burn_ad_kernels::conv::gradient::{self, Layer};
 use burn_ad_kernels::conv::{Algorithm, Epilogue, Geometry, Padding, Weights, forward};
 use burn_ad_kernels::{Activation, Isa};
 
@@ -58,6 +60,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().unwrap_or_default();
     let isa_wanted = arguments.next().unwrap_or_default();
+    let gradients = arguments.next().is_some();
     println!(
         "{} threads; GFLOP/s, packing in GB/s",
         rayon::current_num_threads()
@@ -107,6 +110,27 @@ fn main() {
                         flops / time * 1e-9,
                         4.0 * weight.len() as f64 / packing * 1e-9
                     );
+                }
+                if gradients {
+                    let mut dx = vec![0.0; x.len()];
+                    let mut dw = vec![0.0; weight.len()];
+                    for precise in [true, false] {
+                        let layer = Layer {
+                            isa,
+                            precise,
+                            geometry,
+                            shape,
+                        };
+                        let to_input =
+                            best(|| gradient::input(&layer, &out, &weight, None, &mut dx));
+                        let to_weight = best(|| gradient::weight(&layer, &x, &out, &mut dw));
+                        line += &format!(
+                            "  {} dx {:.0} dw {:.0}",
+                            if precise { "precise" } else { "fast" },
+                            flops / to_input * 1e-9,
+                            flops / to_weight * 1e-9
+                        );
+                    }
                 }
                 println!("{line}");
             }

@@ -26,6 +26,10 @@ enum Use {
     Gradient,
 }
 
+/// Packed weights that a core's own cache holds, and that the last cache holds.
+const NEAR: usize = 1 << 18;
+const FAR: usize = 1 << 22;
+
 impl Algorithm {
     /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd2, Self::Winograd4];
@@ -91,15 +95,20 @@ impl Algorithm {
         };
         // Multiplications that would take as long as loading a weight: little from a core's own
         // cache, long from memory.
-        let load = if each * weights < 1 << 18 { 6 } else { 24 };
+        let load = match each * weights {
+            size if size < NEAR => 6,
+            size if size <= FAR => 24,
+            _ => 100,
+        };
         let channels = tiles * (inputs + outputs);
         match purpose {
             Use::Packed => each * weights * tiles.max(load) + transform * channels,
             Use::Once => {
                 let packing = match self {
-                    Self::Direct => 70 * taps,
-                    Self::Winograd2 => 85 * taps,
-                    Self::Winograd4 => 130 * taps,
+                    Self::Direct => 55 * taps,
+                    Self::Winograd2 => 70 * taps,
+                    Self::Winograd4 if each * weights <= FAR => 95 * taps,
+                    Self::Winograd4 => 200 * taps,
                 };
                 let product = each * tiles.max(load) + packing;
                 weights * product + transform * channels

@@ -15,6 +15,7 @@ pub mod gradient;
 mod memory;
 mod product;
 mod tile;
+mod turn;
 mod vector;
 mod weights;
 mod windows;

@@ -84,14 +84,14 @@ fn cuts(runs: Runs, size: usize) -> (usize, usize) {
 }
 
 /// Length of [`chunks`].
-pub(super) fn chunk_count(runs: Runs, size: usize) -> usize {
+fn chunk_count(runs: Runs, size: usize) -> usize {
     let (groups, pieces) = cuts(runs, size);
     groups * pieces
 }
 
 /// Part `index` of those of [`chunks`].
 #[inline(always)]
-pub(super) fn chunk(runs: Runs, size: usize, index: usize) -> Chunk {
+fn chunk(runs: Runs, size: usize, index: usize) -> Chunk {
     let (groups, pieces) = cuts(runs, size);
     let (group, piece) = (index / pieces, index % pieces);
     let run = runs.count * group / groups;

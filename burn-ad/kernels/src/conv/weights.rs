@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::algorithm::Algorithm;
 use super::memory::{Lines, scratch};
 use super::tile::{panel, panel_count};
+use super::turn::turn;
 use super::winograd;
 use crate::Isa;
 use crate::parallel::Scattered;
@@ -65,39 +66,61 @@ impl Source<'_> {
         let taps = height * columns;
         let used = width.min(self.sizes().0 - first);
         let count = inputs.len();
-        if self.swapped {
-            for (index, output) in inputs.enumerate() {
-                let from = &self.values[(output * stride + first) * taps..][..used * taps];
-                for (place, tap) in self.taps.iter().enumerate() {
-                    let row = &mut rows[(place * count + index) * width..][..width];
-                    for (value, from) in row.iter_mut().zip(from[*tap..].iter().step_by(taps)) {
-                        *value = *from;
-                    }
-                    row[used..].fill(0.0);
-                }
+        if used < width {
+            for row in rows.chunks_exact_mut(width) {
+                row[used..].fill(0.0);
             }
+        }
+        if !self.swapped {
+            // Rows of the weights are outputs, columns are (input, tap): so are the taps all and in
+            // order.
+            assert_eq!(self.taps.len(), taps);
+            let line = |output: usize| ((first + output) * stride + inputs.start) * taps;
+            turn(
+                self.values,
+                used,
+                count * taps,
+                line,
+                |row, column, values| {
+                    let at = ((column % taps) * count + column / taps) * width + row;
+                    rows[at..at + values.len()].copy_from_slice(values);
+                },
+            );
             return;
         }
-        // The outputs' values lie a power of two apart, where caches have few places: a copy with
-        // another distance first, then the exchange.
-        let length = count * taps;
-        let pitch = length | 1;
-        scratch(pitch * used, |copy| {
-            for (output, copy) in copy.chunks_exact_mut(pitch).enumerate() {
-                let at = ((first + output) * stride + inputs.start) * taps;
-                copy[..length].copy_from_slice(&self.values[at..at + length]);
+        let mut places = [0; 9];
+        let whole = self.taps.len() == taps && taps <= places.len();
+        if whole {
+            for (place, tap) in self.taps.iter().enumerate() {
+                places[*tap] = place;
+            }
+        }
+        for (index, output) in inputs.enumerate() {
+            let from = &self.values[(output * stride + first) * taps..][..used * taps];
+            if taps == 1 {
+                rows[index * width..][..used].copy_from_slice(from);
+                continue;
+            }
+            if whole {
+                turn(
+                    from,
+                    used,
+                    taps,
+                    |input| input * taps,
+                    |row, tap, values| {
+                        let at = (places[tap] * count + index) * width + row;
+                        rows[at..at + values.len()].copy_from_slice(values);
+                    },
+                );
+                continue;
             }
             for (place, tap) in self.taps.iter().enumerate() {
-                for index in 0..count {
-                    let row = &mut rows[(place * count + index) * width..][..width];
-                    let from = &copy[index * taps + tap..];
-                    for (value, from) in row.iter_mut().zip(from.iter().step_by(pitch)) {
-                        *value = *from;
-                    }
-                    row[used..].fill(0.0);
+                let row = &mut rows[(place * count + index) * width..][..used];
+                for (lane, value) in row.iter_mut().enumerate() {
+                    *value = from[lane * taps + tap];
                 }
             }
-        });
+        }
     }
 }
 
@@ -213,11 +236,11 @@ impl Weights {
 /// Values of packed weights.
 pub(super) fn packed_length(isa: Isa, algorithm: Algorithm, source: &Source<'_>) -> usize {
     let (columns, inputs) = source.sizes();
-    let places = match algorithm {
-        Algorithm::Direct => source.taps.len(),
-        _ => algorithm.tile().0.pow(2),
-    };
-    columns.next_multiple_of(isa.lanes()) * inputs * places
+    let size = columns.next_multiple_of(isa.lanes()) * inputs;
+    match algorithm {
+        Algorithm::Direct => size * source.taps.len(),
+        _ => winograd::place(size) * algorithm.tile().0.pow(2),
+    }
 }
 
 /// Packs to the first [`packed_length`] values.

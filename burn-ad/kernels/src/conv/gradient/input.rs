@@ -2,6 +2,7 @@
 
 use super::Layer;
 use crate::conv::algorithm::Algorithm;
+use crate::conv::compute;
 use crate::conv::direct::convolve;
 use crate::conv::epilogue::Epilogue;
 use crate::conv::geometry::{Geometry, Padding};
@@ -31,30 +32,44 @@ pub fn input(
     if dx.is_empty() {
         return;
     }
+    let [outputs, inputs, height, width] = layer.shape;
+    let algorithm = match turned(&layer.geometry) {
+        Some(geometry) if outputs > 0 => {
+            let shape = [inputs, outputs, height, width];
+            Algorithm::choose_once(layer.precise, shape, &geometry)
+        }
+        _ => Algorithm::Direct,
+    };
+    input_by(algorithm, layer, dy, weight, accumulate, dx);
+}
+
+/// [`input`], checked, by an algorithm that fits.
+pub(super) fn input_by(
+    algorithm: Algorithm,
+    layer: &Layer,
+    dy: &[f32],
+    weight: &[f32],
+    accumulate: Option<&[f32]>,
+    dx: &mut [f32],
+) {
     let epilogue = Epilogue {
         residual: accumulate,
         ..Epilogue::default()
     };
-    let [outputs, inputs, ..] = layer.shape;
     match turned(&layer.geometry) {
-        Some(geometry) if outputs > 0 => {
-            let shape = [inputs, outputs, geometry.kernel[0], geometry.kernel[1]];
-            let algorithm = Algorithm::choose_once(layer.precise, shape, &geometry);
-            if algorithm != Algorithm::Direct {
-                let taps: [usize; 9] = std::array::from_fn(|tap| 8 - tap);
-                return packed(layer, algorithm, weight, &taps, |weights| {
-                    crate::conv::compute(dy, &geometry, weights, epilogue, dx);
-                });
-            }
+        Some(geometry) if algorithm != Algorithm::Direct => {
+            let taps: [usize; 9] = std::array::from_fn(|tap| 8 - tap);
+            packed(layer, algorithm, weight, &taps, |weights| {
+                compute(dy, &geometry, weights, epilogue, dx);
+            });
         }
-        _ => {}
+        _ => phases(layer, dy, weight, epilogue, dx),
     }
-    phases(layer, dy, weight, epilogue, dx);
 }
 
 /// The geometry of the gradient's own convolution, over the output and with the kernel turned round,
 /// if it has one: strides have not.
-fn turned(geometry: &Geometry) -> Option<Geometry> {
+pub(super) fn turned(geometry: &Geometry) -> Option<Geometry> {
     let ([height, width], [rows, columns]) = (geometry.output(), geometry.kernel);
     let padding = geometry.padding;
     (geometry.stride == 1).then_some(())?;

@@ -1,6 +1,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::input::{input_by, turned};
+use super::weight::weight_by;
 use super::*;
 use crate::conv::reference::{Case, close, values};
 use crate::conv::{Algorithm, Padding};
@@ -38,6 +40,36 @@ fn check(case: &Case, layer: &Layer, sums: &[Vec<(f64, f64)>; 2]) {
     let mut dw = vec![f32::NAN; case.weight.len()];
     weight(layer, &case.x, &case.other, &mut dw);
     close(&dw, &sums[1], tolerance(layer.precise), &what);
+}
+
+/// Every algorithm, whether or not it would be chosen.
+#[test]
+fn gradients_by_any_algorithm_equal_their_definitions() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut seen = 0;
+    for case in Case::all(&mut rng).into_iter().chain(large(&mut rng)) {
+        let Some(turned) = turned(&case.geometry) else {
+            continue;
+        };
+        let sums = [case.input_gradient(), case.weight_gradient()];
+        for layer in layers(&case).filter(|layer| layer.precise) {
+            for algorithm in Algorithm::ALL {
+                if !algorithm.fits(turned.kernel, turned.stride) {
+                    continue;
+                }
+                let what = format!("{algorithm:?}, {layer:?}");
+                let bound = tolerance(algorithm != Algorithm::Winograd4);
+                let mut dx = vec![f32::NAN; case.x.len()];
+                input_by(algorithm, &layer, &case.other, &case.weight, None, &mut dx);
+                close(&dx, &sums[0], bound, &what);
+                let mut dw = vec![f32::NAN; case.weight.len()];
+                weight_by(algorithm, &layer, &case.x, &case.other, &mut dw);
+                close(&dw, &sums[1], bound, &what);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50);
 }
 
 #[test]

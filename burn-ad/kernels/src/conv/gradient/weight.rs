@@ -2,6 +2,8 @@
 // Tasks write their parts of shared buffers.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Layer;
@@ -11,7 +13,8 @@ use crate::conv::algorithm::Algorithm;
 use crate::conv::direct::SERIAL;
 use crate::conv::memory::scratch;
 use crate::conv::product::Row;
-use crate::conv::tile::{Runs, chunk, chunk_count, panel, panel_count};
+use crate::conv::tile::{Runs, panel, panel_count};
+use crate::conv::turn::turn;
 use crate::conv::windows::Windows;
 use crate::conv::winograd;
 use crate::parallel::Scattered;
@@ -23,7 +26,7 @@ const ROWS: usize = 192;
 const TASKS: usize = 16;
 /// Fewest positions worth a sum of their own.
 const POSITIONS: usize = 1024;
-/// Input channels whose results are brought to their places together.
+/// Input channels of a task are a multiple of these.
 const INPUTS: usize = 16;
 
 /// Gradient with respect to the weights, `[outputs, inputs, kernel height, kernel width]`, to `dw`.
@@ -41,8 +44,20 @@ pub fn weight(layer: &Layer, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     if dy.is_empty() {
         return dw.fill(0.0);
     }
+    let algorithm = Algorithm::choose_gradient(layer.precise, layer.shape, &layer.geometry);
+    weight_by(algorithm, layer, x, dy, dw);
+}
+
+/// [`weight`], checked, by an algorithm that fits.
+pub(super) fn weight_by(
+    algorithm: Algorithm,
+    layer: &Layer,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+) {
     let isa = layer.isa.or_lower();
-    match Algorithm::choose_gradient(layer.precise, layer.shape, &layer.geometry) {
+    match algorithm {
         Algorithm::Direct => direct(isa, layer, x, dy, dw),
         algorithm => winograd::gradient(isa, algorithm, &layer.geometry, layer.shape, x, dy, dw),
     }
@@ -100,93 +115,168 @@ struct In<'a> {
     band: Option<usize>,
 }
 
-fn sums(isa: Isa, input: In<'_>, dy: &[f32], dw: &mut [f32]) {
-    let lanes = isa.lanes();
-    let outputs = input.windows.target.channels;
-    let positions = input.windows.positions();
-    let total = input.runs.total();
-    let (panels, chunks) = (panel_count(isa, outputs), chunk_count(input.runs, ROWS));
-    let parts = (TASKS / (panels * chunks)).clamp(1, positions.div_ceil(POSITIONS));
-    let whole = outputs.next_multiple_of(lanes) * total;
-    let work = positions * total * outputs;
-    scratch(parts * whole, |values| {
-        let places = Scattered::new(values);
-        let task = |index: usize| {
-            let (index, chunk_index) = (index / chunks, index % chunks);
-            let (part, panel_index) = (index / panels, index % panels);
-            let panel = panel(isa, outputs, panel_index);
-            let chunk = chunk(input.runs, ROWS, chunk_index);
-            let (first, width) = (panel.first * lanes, panel.width * lanes);
-            let start = part * whole + first * total + chunk.before * width;
-            let range = start..start + chunk.runs.total() * width;
-            // SAFETY: each task has its own part, panel and rows.
-            let sums = unsafe { places.part(range) };
-            let (from, to) = (positions * part / parts, positions * (part + 1) / parts);
-            let used = width.min(outputs - first);
-            let mut rows = [Row::default(); DEPTH];
-            let mut offsets = [0; DEPTH];
-            scratch(DEPTH * width, |gradients| {
-                for at in (from..to).step_by(DEPTH) {
-                    let count = DEPTH.min(to - at);
-                    input.windows.rows(at, input.band, &mut rows[..count]);
-                    for (offset, row) in offsets.iter_mut().zip(&rows[..count]) {
-                        *offset = row.from + chunk.offset;
-                    }
-                    let dy = dy[at * outputs..].chunks_exact(outputs);
-                    for (to, from) in gradients.chunks_exact_mut(width).zip(dy.take(count)) {
-                        to[..used].copy_from_slice(&from[first..first + used]);
-                        to[used..].fill(0.0);
-                    }
-                    isa.run(Outer {
-                        input: input.values,
-                        offsets: &offsets[..count],
-                        runs: chunk.runs,
-                        gradients: &gradients[..count * width],
-                        width: panel.width,
-                        sums,
-                        fresh: at == from,
-                    });
-                }
-            });
-        };
-        each(parts * panels * chunks, work, task);
-        bring(isa, input, parts, values, dw, work);
-    });
+/// A part of the result: some inputs, all taps, the outputs of a panel.
+struct Cell {
+    inputs: Range<usize>,
+    /// First output, outputs, and the same in whole registers.
+    first: usize,
+    used: usize,
+    width: usize,
+    /// Values of its sums, `[tap, input, output]`, and where they begin if all cells' follow each
+    /// other.
+    length: usize,
+    start: usize,
 }
 
-/// Sums the parts, and brings `[tap, input, output]` in panels to `[output, input, tap]`.
-fn bring(isa: Isa, input: In<'_>, parts: usize, sums: &mut [f32], dw: &mut [f32], work: usize) {
-    let lanes = isa.lanes();
-    let (outputs, inputs) = (input.windows.target.channels, input.windows.channels);
-    let total = input.runs.total();
-    let taps = total / inputs;
-    let whole = outputs.next_multiple_of(lanes) * total;
-    if parts > 1 {
-        let (sums, others) = sums.split_at_mut(whole);
-        for other in others.chunks_exact(whole) {
-            for (sum, other) in sums.iter_mut().zip(other) {
-                *sum += other;
-            }
+/// The whole computation, once windows are at hand.
+struct Pass<'a> {
+    isa: Isa,
+    input: In<'a>,
+    dy: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    taps: usize,
+    /// Inputs of a cell.
+    block: usize,
+}
+
+fn sums(isa: Isa, input: In<'_>, dy: &[f32], dw: &mut [f32]) {
+    let windows = input.windows;
+    let taps = windows.kernel[0] * windows.kernel[1];
+    let pass = Pass {
+        isa,
+        input,
+        dy,
+        inputs: windows.channels,
+        outputs: windows.target.channels,
+        taps,
+        block: (ROWS / taps).next_multiple_of(INPUTS).max(INPUTS),
+    };
+    pass.run(dw);
+}
+
+impl Pass<'_> {
+    fn cell(&self, index: usize) -> Cell {
+        let lanes = self.isa.lanes();
+        let blocks = self.inputs.div_ceil(self.block);
+        let panel = panel(self.isa, self.outputs, index / blocks);
+        let (first, width) = (panel.first * lanes, panel.width * lanes);
+        let start = index % blocks * self.block;
+        let inputs = start..self.inputs.min(start + self.block);
+        Cell {
+            first,
+            used: width.min(self.outputs - first),
+            width,
+            length: self.taps * inputs.len() * width,
+            start: self.taps * (first * self.inputs + start * width),
+            inputs,
         }
     }
-    let (sums, out) = (&sums[..whole], Scattered::new(dw));
-    let blocks = inputs.div_ceil(INPUTS);
-    let task = |index: usize| {
-        let panel = panel(isa, outputs, index / blocks);
-        let (first, width) = (panel.first * lanes, panel.width * lanes);
-        let start = index % blocks * INPUTS;
-        let count = INPUTS.min(inputs - start);
-        let from = &sums[first * total..][..width * total];
-        for output in 0..width.min(outputs - first) {
-            let at = ((first + output) * inputs + start) * taps;
-            // SAFETY: each task has its own outputs or inputs.
-            let to = unsafe { out.part(at..at + count * taps) };
-            for (input, to) in (start..).zip(to.chunks_exact_mut(taps)) {
-                for (tap, to) in to.iter_mut().enumerate() {
-                    *to = from[(tap * inputs + input) * width + output];
+
+    fn run(&self, dw: &mut [f32]) {
+        let positions = self.input.windows.positions();
+        let cells = panel_count(self.isa, self.outputs) * self.inputs.div_ceil(self.block);
+        let parts = (TASKS / cells).clamp(1, positions.div_ceil(POSITIONS));
+        let work = positions * self.taps * self.inputs * self.outputs;
+        let dw = Scattered::new(dw);
+        if parts == 1 {
+            each(cells, work, |index| {
+                let cell = self.cell(index);
+                scratch(cell.length, |sums| {
+                    self.multiply(&cell, 0..positions, sums);
+                    self.bring(&cell, sums, &dw);
+                });
+            });
+            return;
+        }
+        let whole = self.taps * self.inputs * self.outputs.next_multiple_of(self.isa.lanes());
+        scratch(parts * whole, |values| {
+            let places = Scattered::new(values);
+            each(parts * cells, work, |index| {
+                let (part, cell) = (index / cells, self.cell(index % cells));
+                let start = part * whole + cell.start;
+                // SAFETY: each task has its own part and cell.
+                let sums = unsafe { places.part(start..start + cell.length) };
+                let range = positions * part / parts..positions * (part + 1) / parts;
+                self.multiply(&cell, range, sums);
+            });
+            let (sums, others) = values.split_at_mut(whole);
+            for other in others.chunks_exact(whole) {
+                for (sum, other) in sums.iter_mut().zip(other) {
+                    *sum += other;
                 }
             }
-        }
-    };
-    each(panel_count(isa, outputs) * blocks, work, task);
+            for index in 0..cells {
+                let cell = self.cell(index);
+                self.bring(&cell, &sums[cell.start..][..cell.length], &dw);
+            }
+        });
+    }
+
+    /// The sums of a cell over some positions.
+    fn multiply(&self, cell: &Cell, positions: Range<usize>, sums: &mut [f32]) {
+        let windows = self.input.windows;
+        let [rows, columns] = windows.kernel;
+        let runs = if cell.inputs.len() == self.inputs {
+            Runs {
+                count: 1,
+                length: columns * self.inputs,
+                step: 0,
+            }
+        } else {
+            Runs {
+                count: columns,
+                length: cell.inputs.len(),
+                step: self.inputs,
+            }
+        };
+        let mut table = [Row::default(); DEPTH];
+        let mut offsets = [0; DEPTH];
+        scratch(DEPTH * cell.width, |gradients| {
+            for at in positions.clone().step_by(DEPTH) {
+                let count = DEPTH.min(positions.end - at);
+                windows.rows(at, self.input.band, &mut table[..count]);
+                for (offset, row) in offsets.iter_mut().zip(&table[..count]) {
+                    *offset = row.from;
+                }
+                let dy = self.dy[at * self.outputs..].chunks_exact(self.outputs);
+                let gradients = &mut gradients[..count * cell.width];
+                for (to, from) in gradients.chunks_exact_mut(cell.width).zip(dy) {
+                    to[..cell.used].copy_from_slice(&from[cell.first..cell.first + cell.used]);
+                    to[cell.used..].fill(0.0);
+                }
+                let sums = sums.chunks_exact_mut(runs.total() * cell.width);
+                for (row, sums) in (0..rows).zip(sums) {
+                    let start = row * self.input.runs.step + cell.inputs.start;
+                    self.isa.run(Outer {
+                        input: &self.input.values[start..],
+                        offsets: &offsets[..count],
+                        runs,
+                        gradients,
+                        width: cell.width / self.isa.lanes(),
+                        sums,
+                        fresh: at == positions.start,
+                    });
+                }
+            }
+        });
+    }
+
+    /// Brings the sums of a cell, `[tap, input, output]`, to `[output, input, tap]`.
+    fn bring(&self, cell: &Cell, sums: &[f32], dw: &Scattered<'_>) {
+        let (taps, count) = (self.taps, cell.inputs.len());
+        // From rows (input, tap) of outputs to rows (output) of inputs and taps.
+        let line = |row: usize| ((row % taps) * count + row / taps) * cell.width;
+        turn(
+            sums,
+            count * taps,
+            cell.used,
+            line,
+            |row, output, values| {
+                let at = ((cell.first + output) * self.inputs + cell.inputs.start) * taps + row;
+                // SAFETY: each task has its own outputs or inputs.
+                unsafe { dw.part(at..at + values.len()) }.copy_from_slice(values);
+            },
+        );
+    }
 }

@@ -2,6 +2,8 @@
 //! kernel.
 // Places are written and read through pointers, into slices that are checked once for each block.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
@@ -15,7 +17,8 @@ use crate::conv::vector::{Lanes, load, store};
 use crate::parallel::Scattered;
 
 /// Transforms gradients of the outputs of tiles `range`. A place has for each panel a row of its
-/// columns for each of `count` tiles; rows `to..` are written, to their last whole register.
+/// columns for each of `count` tiles; rows `to..` are written, to their last whole register. Places
+/// are `stride` apart.
 pub(super) struct Spread<'a, const A: usize> {
     pub(super) isa: Isa,
     pub(super) dy: &'a [f32],
@@ -24,6 +27,7 @@ pub(super) struct Spread<'a, const A: usize> {
     pub(super) channels: usize,
     pub(super) to: usize,
     pub(super) count: usize,
+    pub(super) stride: usize,
     /// No other thread may touch these rows.
     pub(super) rows: &'a Scattered<'a>,
 }
@@ -33,7 +37,6 @@ impl<const A: usize> WithSimd for Spread<'_, A> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let whole = self.channels.next_multiple_of(S::F32_LANES);
         let [height, width] = self.tiles.out;
         assert_eq!(
             self.dy.len(),
@@ -44,7 +47,7 @@ impl<const A: usize> WithSimd for Spread<'_, A> {
             let (first, row_width) = (panel.first * S::F32_LANES, panel.width * S::F32_LANES);
             let mut places = [std::ptr::null_mut(); SIDE * SIDE];
             for (place, rows) in places[..A * A].iter_mut().enumerate() {
-                let at = (place * whole + first) * self.count + self.to * row_width;
+                let at = place * self.stride + first * self.count + self.to * row_width;
                 let length = self.range.len() * row_width;
                 // SAFETY: no other thread has these rows, and no other slice of them is alive here.
                 *rows = unsafe { self.rows.part(at..at + length) }.as_mut_ptr();

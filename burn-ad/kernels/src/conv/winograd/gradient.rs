@@ -8,6 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::back::{Kernel, Spread};
+use super::place;
 use super::tiles::{Gather, Tiles};
 use crate::Isa;
 use crate::conv::algorithm::Algorithm;
@@ -16,10 +17,12 @@ use crate::conv::geometry::Geometry;
 use crate::conv::gradient::outer::{DEPTH, Outer};
 use crate::conv::memory::scratch;
 use crate::conv::tile::{Runs, panel, panel_count};
+use crate::conv::turn::turn;
 use crate::parallel::Scattered;
 
-/// Transformed values of the tiles that are summed together, few enough for the last cache.
-const GROUP: usize = 4 << 20;
+/// Transformed values of the tiles that are summed together, few enough for a cache that
+/// is not far.
+const GROUP: usize = 1 << 20;
 /// Input channels whose sums a task transforms.
 const INPUTS: usize = 32;
 /// Tasks that keep many threads busy.
@@ -99,17 +102,18 @@ impl<'a, const A: usize> Pass<'a, A> {
         let group = (GROUP / each).max(DEPTH).next_multiple_of(DEPTH).min(count);
         let blocks = self.inputs.div_ceil(INPUTS);
         let dw = Scattered::new(dw);
-        let place = self.inputs * self.outputs_whole;
+        let sum = place(self.inputs * self.outputs_whole);
         // Where enough tasks have sums of their own, these never leave the task's cache.
         let apart = count == group && self.panels * blocks >= TASKS;
-        let shared = if apart { 0 } else { Self::PLACES * place };
-        scratch(group * each + shared, |values| {
-            let (tiles, sums) = values.split_at_mut(group * each);
+        let shared = if apart { 0 } else { Self::PLACES * sum };
+        let [v, d] = self.places(group);
+        scratch(Self::PLACES * (v + d) + shared, |values| {
+            let (before, values) = values.split_at_mut(Self::PLACES * v);
+            let (gradients, sums) = values.split_at_mut(Self::PLACES * d);
             for from in (0..count).step_by(group) {
                 let count = group.min(count - from);
-                let (v, d) = tiles.split_at_mut(Self::PLACES * self.pitch * group);
-                self.transform(from, count, v, d);
-                let (v, d) = (&*v, &*d);
+                self.transform(from, count, before, gradients);
+                let (v, d) = (&*before, &*gradients);
                 if apart {
                     self.each(self.panels * blocks, |index| {
                         self.apart(index / blocks, index % blocks, count, v, d, &dw);
@@ -120,7 +124,7 @@ impl<'a, const A: usize> Pass<'a, A> {
                 self.each(Self::PLACES * self.panels, |index| {
                     let (at, index) = (index / self.panels, index % self.panels);
                     let (first, width) = self.columns(index);
-                    let start = at * place + first * self.inputs;
+                    let start = at * sum + first * self.inputs;
                     // SAFETY: each task has its own place and panel.
                     let sums = unsafe { sums.part(start..start + self.inputs * width) };
                     self.multiply(at, index, 0..self.inputs, count, v, d, sums, from == 0);
@@ -131,7 +135,7 @@ impl<'a, const A: usize> Pass<'a, A> {
                 let (first, width) = self.columns(panel);
                 let range = self.block(block);
                 let start = first * self.inputs + range.start * width;
-                self.bring(panel, range, &sums[start..], place, &dw);
+                self.bring(panel, range, &sums[start..], sum, &dw);
             });
         });
     }
@@ -147,8 +151,14 @@ impl<'a, const A: usize> Pass<'a, A> {
         index * INPUTS..self.inputs.min((index + 1) * INPUTS)
     }
 
+    /// Values of a place of `count` tiles: of inputs, and of gradients.
+    fn places(&self, count: usize) -> [usize; 2] {
+        [place(count * self.pitch), place(count * self.outputs_whole)]
+    }
+
     /// Transforms `count` tiles from `from` on.
     fn transform(&self, from: usize, count: usize, v: &mut [f32], d: &mut [f32]) {
+        let strides = self.places(count);
         let (v, d) = (Scattered::new(v), Scattered::new(d));
         self.each(count.div_ceil(TILES), |index| {
             let to = index * TILES;
@@ -160,7 +170,7 @@ impl<'a, const A: usize> Pass<'a, A> {
                 channels: self.inputs,
                 first: to * self.pitch,
                 pitch: self.pitch,
-                stride: count * self.pitch,
+                stride: strides[0],
                 rows: &v,
             });
             self.isa.run(Spread::<A> {
@@ -171,6 +181,7 @@ impl<'a, const A: usize> Pass<'a, A> {
                 channels: self.outputs,
                 to,
                 count,
+                stride: strides[1],
                 rows: &d,
             });
         });
@@ -180,7 +191,7 @@ impl<'a, const A: usize> Pass<'a, A> {
     #[allow(clippy::too_many_arguments)] // a product has many sides
     fn multiply(
         &self,
-        place: usize,
+        at: usize,
         panel_index: usize,
         inputs: Range<usize>,
         count: usize,
@@ -190,8 +201,9 @@ impl<'a, const A: usize> Pass<'a, A> {
         fresh: bool,
     ) {
         let (first, width) = self.columns(panel_index);
-        let v = &v[place * count * self.pitch..][..count * self.pitch];
-        let d = &d[(place * self.outputs_whole + first) * count..][..count * width];
+        let strides = self.places(count);
+        let v = &v[at * strides[0]..][..count * self.pitch];
+        let d = &d[at * strides[1] + first * count..][..count * width];
         let offsets: [usize; DEPTH] = std::array::from_fn(|tile| tile * self.pitch);
         for start in (0..count).step_by(DEPTH) {
             let tiles = DEPTH.min(count - start);
@@ -223,11 +235,13 @@ impl<'a, const A: usize> Pass<'a, A> {
     ) {
         let range = self.block(block);
         let length = range.len() * self.columns(panel).1;
-        scratch(Self::PLACES * length, |sums| {
-            for (place, sums) in sums.chunks_exact_mut(length).enumerate() {
-                self.multiply(place, panel, range.clone(), count, v, d, sums, true);
+        let stride = place(length);
+        scratch(Self::PLACES * stride, |sums| {
+            for (at, sums) in sums.chunks_exact_mut(stride).enumerate() {
+                let sums = &mut sums[..length];
+                self.multiply(at, panel, range.clone(), count, v, d, sums, true);
             }
-            self.bring(panel, range, sums, length, dw);
+            self.bring(panel, range, sums, stride, dw);
         });
     }
 
@@ -244,16 +258,17 @@ impl<'a, const A: usize> Pass<'a, A> {
         let length = inputs.len() * width;
         scratch(9 * length, |taps| {
             self.isa.run(Kernel::<A> { sums, stride, taps });
-            for output in 0..width.min(self.outputs - first) {
-                let at = ((first + output) * self.inputs + inputs.start) * 9;
+            let taps = &*taps;
+            let used = width.min(self.outputs - first);
+            // From rows (input, tap) of outputs to rows (output) of inputs and taps.
+            let line = |row: usize| (row % 9) * length + row / 9 * width;
+            let pitch = 9 * self.inputs;
+            let start = first * pitch + 9 * inputs.start;
+            turn(taps, 9 * inputs.len(), used, line, |row, output, values| {
+                let at = start + output * pitch + row;
                 // SAFETY: each task has its own outputs or inputs.
-                let to = unsafe { dw.part(at..at + 9 * inputs.len()) };
-                for (input, to) in to.chunks_exact_mut(9).enumerate() {
-                    for (tap, to) in to.iter_mut().enumerate() {
-                        *to = taps[tap * length + input * width + output];
-                    }
-                }
-            }
+                unsafe { dw.part(at..at + values.len()) }.copy_from_slice(values);
+            });
         });
     }
 }

@@ -25,11 +25,17 @@ use crate::parallel::Scattered;
 use tiles::{Gather, Scatter, Tiles};
 
 /// Values, before and after the product, that a task keeps in its core's second cache.
-const BLOCK: usize = 192 * 1024;
+const BLOCK: usize = 96 * 1024;
 /// Fewest tiles that make loading the weights worth while.
-const FEWEST: usize = 4 * ROWS;
+const FEWEST: usize = 6 * ROWS;
 /// Most tiles of a task.
 const MOST: usize = 12 * ROWS;
+
+/// Values from a place of `size` values to the next one: were they a power of two apart, as sizes
+/// often are, the same element of all places would compete for few places of the first cache.
+pub(super) fn place(size: usize) -> usize {
+    size.next_multiple_of(16) + 16
+}
 
 /// [`forward`](super::forward) for weights of one of Winograd's algorithms.
 pub(super) fn convolve(
@@ -109,13 +115,16 @@ impl<'a, const A: usize> Pass<'a, A> {
     /// All steps for `count` tiles from `from` on, or as many as there are.
     fn block(&self, from: usize, count: usize, out: &Scattered<'_>) {
         let count = count.min(self.tiles.count() - from);
-        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
+        let (v, m) = (
+            place(count * self.inputs_whole),
+            place(count * self.outputs_whole),
+        );
         scratch(Self::PLACES * (v + m), |values| {
             let (before, after) = values.split_at_mut(Self::PLACES * v);
             self.gather(from, count, 0, v, &Scattered::new(before));
             let sums = Scattered::new(after);
-            for place in 0..Self::PLACES {
-                self.multiply(place, count, 0..self.panels(), before, &sums);
+            for at in 0..Self::PLACES {
+                self.multiply(at, count, 0..self.panels(), before, &sums);
             }
             self.scatter(from, count, 0, m, after, out);
         });
@@ -126,7 +135,10 @@ impl<'a, const A: usize> Pass<'a, A> {
     fn phases(&self, out: &Scattered<'_>) {
         let count = self.tiles.count();
         let threads = rayon::current_num_threads();
-        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
+        let (v, m) = (
+            place(count * self.inputs_whole),
+            place(count * self.outputs_whole),
+        );
         let part = count.div_ceil(2 * threads);
         let parts = count.div_ceil(part);
         let groups = (2 * threads).div_ceil(Self::PLACES).min(self.panels());
@@ -142,10 +154,10 @@ impl<'a, const A: usize> Pass<'a, A> {
             (0..Self::PLACES * groups)
                 .into_par_iter()
                 .for_each(|index| {
-                    let (place, group) = (index / groups, index % groups);
+                    let (at, group) = (index / groups, index % groups);
                     let panels = self.panels();
                     let panels = panels * group / groups..panels * (group + 1) / groups;
-                    self.multiply(place, count, panels, before, &sums);
+                    self.multiply(at, count, panels, before, &sums);
                 });
             (0..parts).into_par_iter().for_each(|index| {
                 let (from, count) = range(index);
@@ -193,33 +205,36 @@ impl<'a, const A: usize> Pass<'a, A> {
     /// The product of one place for `count` tiles.
     fn multiply(
         &self,
-        place: usize,
+        at: usize,
         count: usize,
         panels: Range<usize>,
         before: &[f32],
         after: &Scattered<'_>,
     ) {
-        let (v, m) = (count * self.inputs_whole, count * self.outputs_whole);
-        let weights = self.outputs_whole * self.inputs;
+        let (v, m) = (
+            place(count * self.inputs_whole),
+            place(count * self.outputs_whole),
+        );
+        let weights = place(self.outputs_whole * self.inputs);
         let mut table = [Row::default(); MOST];
         for start in (0..count).step_by(MOST) {
             let rows = &mut table[..MOST.min(count - start)];
             for (tile, row) in (start..).zip(&mut *rows) {
                 *row = Row {
                     from: tile * self.inputs_whole,
-                    to: place * m + tile * self.outputs_whole,
+                    to: at * m + tile * self.outputs_whole,
                 };
             }
             self.isa.run(Product {
                 isa: self.isa,
-                input: &before[place * v..][..v],
+                input: &before[at * v..][..v],
                 rows,
                 runs: Runs {
                     count: 1,
                     length: self.inputs,
                     step: 0,
                 },
-                weights: &self.weights[place * weights..][..weights],
+                weights: &self.weights[at * weights..][..self.outputs_whole * self.inputs],
                 columns: self.outputs_whole,
                 panels: panels.clone(),
                 epilogue: Epilogue::default(),

@@ -1,9 +1,12 @@
 //! Kernels, transformed and packed for the products of all places.
 // Tasks write their parts of one buffer, and registers through pointers into checked slices.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use pulp::{Simd, WithSimd};
 
+use super::place;
 use super::transform::{SIDE, kernel};
 use crate::Isa;
 use crate::conv::memory::scratch;
@@ -26,7 +29,7 @@ pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &
 fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
     let lanes = isa.lanes();
     let (columns, inputs) = source.sizes();
-    let stride = columns.next_multiple_of(lanes) * inputs;
+    let stride = place(columns.next_multiple_of(lanes) * inputs);
     let out = Scattered::new(packed);
     let parts = inputs.div_ceil(INPUTS);
     let task = |index: usize| {

@@ -2,6 +2,8 @@
 // Thirty-six places are written and read for every register of channels: through pointers, into
 // slices that are checked once for each block of tiles.
 #![allow(unsafe_code)]
+// One index runs over rows of several arrays, the other over their columns.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
@@ -113,13 +115,14 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
                 .x
                 .as_ptr()
                 .wrapping_offset(corner * self.channels as isize);
+            let inside = rows.len() == A && columns.len() == A;
             for c in (0..whole).step_by(S::F32_LANES) {
                 let full = c + S::F32_LANES <= self.channels;
                 let mut half = [[simd.splat_f32s(0.0); SIDE]; SIDE];
                 for j in 0..A {
                     let mut d = [simd.splat_f32s(0.0); SIDE];
                     for (i, d) in d[..A].iter_mut().enumerate() {
-                        if rows.contains(&i) && columns.contains(&j) {
+                        if inside || rows.contains(&i) && columns.contains(&j) {
                             let at = from.wrapping_add((i * width + j) * self.channels + c);
                             // SAFETY: row `top + i` and column `left + j` lie in image `image <
                             // batch`, and channels `c..c + lanes` or those that are left exist.
