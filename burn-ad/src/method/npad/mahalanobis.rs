@@ -7,9 +7,9 @@ use super::gaussian::{Whitening, pack, unpack};
 use crate::error::Result;
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 
-/// The Gaussian of each grid position, in the form that scoring needs.
+/// The Gaussian of each grid position, in the form that scoring needs: [`Npad`](super::Npad) scores with it.
 #[derive(Clone, Debug)]
-pub(super) struct Gaussians<B: Backend> {
+pub struct Gaussians<B: Backend> {
     /// `[positions, 1, width]`.
     means: Tensor<B, 3>,
     /// Transposed inverse Cholesky factors, `[positions, width, width]`: made once at fit, so that
@@ -21,7 +21,11 @@ pub(super) struct Gaussians<B: Backend> {
 const FAR: f32 = 1e30;
 
 impl<B: Backend> Gaussians<B> {
-    pub(super) fn new(host: Whitening, width: usize, device: &B::Device) -> Self {
+    /// From means and whitening matrices of vectors of `width` values.
+    ///
+    /// # Panics
+    /// If there are not `width` times as many values in the matrices as in the means.
+    pub fn new(host: Whitening, width: usize, device: &B::Device) -> Self {
         let positions = host.means.len() / width;
         let means = TensorData::new(host.means, [positions, 1, width]);
         let matrices = TensorData::new(host.matrices, [positions, width, width]);
@@ -59,7 +63,7 @@ impl<B: Backend> Gaussians<B> {
 
     /// For features `[batch, positions, width]` on `grid`, the smallest distance to the Gaussians
     /// at most `search` cells away: `[batch, positions]`.
-    pub(super) fn distances(
+    pub fn distances(
         &self,
         features: Tensor<B, 3>,
         grid: [usize; 2],

@@ -1,7 +1,7 @@
-"""Times the usual Python metrics on the maps of benches/metrics.rs: scikit-learn, and AUPRO as published code does it
+"""Times the usual Python metrics on the maps of benches/benches/metrics.rs: scikit-learn, and AUPRO as published code does it
 (200 thresholds x maps x regions, scikit-image).
 
-Run from the folder `benches`:  OMP_NUM_THREADS=1 python python/metrics.py [maps, default 100] [thresholds, default 200]
+Run:  OMP_NUM_THREADS=1 python benches/pytorch/metrics.py [maps, default 100] [thresholds, default 200]
 Made with Python 3, numpy 2.4.6, scikit-learn 1.9.1, scikit-image 0.26.0.
 """
 
