@@ -12,7 +12,7 @@ import numpy as np
 from skimage.measure import label, regionprops
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-SIDE, BLOCK = 256, 32
+BLOCK = 32
 
 
 def uniform(seed, counter):
@@ -26,8 +26,8 @@ def uniform(seed, counter):
     return (z >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
 
 
-def generate(maps):
-    index, y, x = np.indices((maps, SIDE, SIDE))
+def generate(maps, side=256):
+    index, y, x = np.indices((maps, side, side))
     masks = uniform(2, (index * 4096 + y // BLOCK) * 4096 + x // BLOCK) < np.float32(0.02)
     scores = uniform(1, np.arange(masks.size).reshape(masks.shape))
     return scores + np.float32(0.375) * masks.astype(np.float32), masks
@@ -47,6 +47,16 @@ def published_pro(scores, masks, limit, count):
     return auc(fpr / fpr.max(), pro)
 
 
+def best_f1(truth, flat):
+    precision, recall, _ = precision_recall_curve(truth, flat)
+    return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300)))
+
+
+def curves(truth, flat):
+    """AUROC, average precision, best F1."""
+    return float(roc_auc_score(truth, flat)), float(average_precision_score(truth, flat)), best_f1(truth, flat)
+
+
 def timed(name, call):
     wall, cpu = time.perf_counter(), time.process_time()
     value = call()
@@ -59,11 +69,7 @@ if __name__ == "__main__":
     scores, masks = generate(maps)
     flat, truth = scores.ravel(), masks.ravel()
 
-    def best_f1():
-        precision, recall, _ = precision_recall_curve(truth, flat)
-        return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300)))
-
     timed("roc_auc_score", lambda: float(roc_auc_score(truth, flat)))
     timed("average_precision_score", lambda: float(average_precision_score(truth, flat)))
-    timed("best F1, precision_recall_curve", best_f1)
+    timed("best F1, precision_recall_curve", lambda: best_f1(truth, flat))
     timed(f"PRO, {count} thresholds", lambda: float(published_pro(scores, masks, 0.3, count)))

@@ -1,5 +1,6 @@
 //! Tables and files of what was measured.
 
+use std::io::Write;
 use std::path::Path;
 
 use burn_ad::Result;
