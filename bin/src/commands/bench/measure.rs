@@ -81,7 +81,7 @@ pub(super) fn warm_up(run: &mut Runner) -> Result<()> {
 pub(super) fn time(run: &mut Runner) -> Result<f64> {
     let started = Instant::now();
     run()?;
-    Ok(started.elapsed().as_secs_f64() * 1000.0)
+    Ok(started.elapsed().as_nanos() as f64 / 1e6)
 }
 
 /// Measures a piece of work; a signal ends that early, with the times so far.
@@ -114,10 +114,22 @@ fn fill(
     progress: &mut Progress,
 ) -> Result<()> {
     warm_up(run)?;
-    if interrupted() {
+    let phase = measured.task.to_string();
+    let mut report = |done: usize| {
+        progress.step(&Step {
+            phase: &phase,
+            done: done as u64,
+            total: match effort {
+                Effort::Runs(runs) => runs as u64,
+                Effort::Seconds(_) => 0,
+            },
+            unit: "runs",
+            values: &[],
+        })
+    };
+    if report(0) == ControlFlow::Break(()) {
         return Ok(());
     }
-    let phase = measured.task.to_string();
     let tells_memory = measured.task.has_memory() && reset_peak();
     let started = Instant::now();
     loop {
@@ -127,17 +139,7 @@ fn fill(
             measured.peak_mib = peak.map(|bytes| bytes as f64 / 1_048_576.0);
         }
         let done = measured.ms.len();
-        let step = Step {
-            phase: &phase,
-            done: done as u64,
-            total: match effort {
-                Effort::Runs(runs) => runs as u64,
-                Effort::Seconds(_) => 0,
-            },
-            unit: "runs",
-            values: &[],
-        };
-        if progress.step(&step) == ControlFlow::Break(())
+        if report(done) == ControlFlow::Break(())
             || effort.is_enough(done, started.elapsed().as_secs_f64())
         {
             return Ok(());
