@@ -2,6 +2,7 @@
 
 mod augment;
 mod backends;
+mod bench;
 mod data;
 mod demo;
 mod eval;
@@ -47,6 +48,7 @@ enum Command {
     Augment(augment::AugmentArgs),
     Weights(weights::WeightsArgs),
     Backends(backends::BackendsArgs),
+    Bench(bench::BenchArgs),
 }
 
 impl Cli {
@@ -63,6 +65,7 @@ impl Cli {
             Command::Augment(args) => args.run(),
             Command::Weights(args) => args.run(quiet),
             Command::Backends(args) => args.run(),
+            Command::Bench(args) => args.run(quiet),
         }
     }
 }

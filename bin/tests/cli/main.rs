@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod augment;
+mod bench;
 mod data;
 mod eval;
 mod experiment;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::world::{DONE, FAILURE, USAGE, command, run, shared};
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["train"],
     &["eval"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["predict"],
     &["demo"],
     &["backends"],
+    &["bench"],
     &["data"],
     &["data", "check"],
     &["data", "info"],

@@ -21,9 +21,11 @@ pub(super) struct Moments {
 /// Means `[positions, d]` and whitening matrices `[positions, d, d]` (lower triangular, the inverse
 /// of the Cholesky factor): `|W (x - mean)|` is the Mahalanobis distance.
 #[derive(Clone, Debug)]
-pub(super) struct Whitening {
-    pub(super) means: Vec<f32>,
-    pub(super) matrices: Vec<f32>,
+pub struct Whitening {
+    /// `[positions, d]`.
+    pub means: Vec<f32>,
+    /// `[positions, d, d]`.
+    pub matrices: Vec<f32>,
 }
 
 impl Moments {

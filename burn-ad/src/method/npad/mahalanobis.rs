@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::ops;
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 
-/// The Gaussian of each grid position, in the form that scoring needs.
+/// The Gaussian of each grid position, in the form that scoring needs: [`Npad`](super::Npad) scores with it.
 #[derive(Clone, Debug)]
-pub(super) struct Gaussians<B: Backend> {
+pub struct Gaussians<B: Backend> {
     /// `[positions, 1, width]`.
     means: Tensor<B, 3>,
     factors: Factors<B>,
@@ -32,8 +32,11 @@ enum Factors<B: Backend> {
 const FAR: f32 = 1e30;
 
 impl<B: Backend> Gaussians<B> {
-    /// `host` holds full matrices.
-    pub(super) fn new(host: Whitening, width: usize, device: &B::Device) -> Self {
+    /// From means and whitening matrices of vectors of `width` values.
+    ///
+    /// # Panics
+    /// If there are not `width` times as many values in the matrices as in the means.
+    pub fn new(host: Whitening, width: usize, device: &B::Device) -> Self {
         if ops::has_kernels::<B>() {
             let packed = pack(&host.matrices, width);
             return Self::from_packed(host.means, packed, width, device);
@@ -93,7 +96,7 @@ impl<B: Backend> Gaussians<B> {
 
     /// For features `[batch, positions, width]` on `grid`, the smallest distance to the Gaussians
     /// at most `search` cells away: `[batch, positions]`.
-    pub(super) fn distances(
+    pub fn distances(
         &self,
         features: Tensor<B, 3>,
         grid: [usize; 2],

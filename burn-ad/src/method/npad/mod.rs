@@ -29,8 +29,10 @@ pub use config::{
     Reduction,
 };
 
+pub use self::gaussian::Whitening;
+pub use self::mahalanobis::Gaussians;
+
 use self::embed::Embedder;
-use self::mahalanobis::Gaussians;
 use super::{Detector, Fit, Prediction, TrainingData, padding};
 use crate::backbone::Backbone;
 use crate::data::{Batch, Region};

@@ -1,6 +1,6 @@
 """Rearranges the magnetic-tile images so that no tile is in both training and test set (MVTec AD layout, symbolic links).
 
-How to run:  python benches/python/magnetic_tile_by_tile.py FOLDER OUT [SEED]      (Python >= 3.9, nothing else)
+How to run:  python benches/magnetic_tile_by_tile.py FOLDER OUT [SEED]      (Python >= 3.9, nothing else)
 
 Why: each tile was photographed about six times under different exposures (exp1 to exp6). A random split of the images, which the
 literature uses and `burn-ad train` does by default, puts shots of one tile on both sides, so a detector can recognise test

@@ -1,7 +1,7 @@
-"""Times the usual Python metrics on the maps of benches/metrics.rs: scikit-learn, and AUPRO as published code does it
+"""Times the usual Python metrics on the maps of benches/benches/metrics.rs: scikit-learn, and AUPRO as published code does it
 (200 thresholds x maps x regions, scikit-image).
 
-Run from the folder `benches`:  OMP_NUM_THREADS=1 python python/metrics.py [maps, default 100] [thresholds, default 200]
+Run:  OMP_NUM_THREADS=1 python benches/pytorch/metrics.py [maps, default 100] [thresholds, default 200]
 Made with Python 3, numpy 2.4.6, scikit-learn 1.9.1, scikit-image 0.26.0.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from skimage.measure import label, regionprops
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-SIDE, BLOCK = 256, 32
+BLOCK = 32
 
 
 def uniform(seed, counter):
@@ -26,8 +26,8 @@ def uniform(seed, counter):
     return (z >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
 
 
-def generate(maps):
-    index, y, x = np.indices((maps, SIDE, SIDE))
+def generate(maps, side=256):
+    index, y, x = np.indices((maps, side, side))
     masks = uniform(2, (index * 4096 + y // BLOCK) * 4096 + x // BLOCK) < np.float32(0.02)
     scores = uniform(1, np.arange(masks.size).reshape(masks.shape))
     return scores + np.float32(0.375) * masks.astype(np.float32), masks
@@ -47,6 +47,16 @@ def published_pro(scores, masks, limit, count):
     return auc(fpr / fpr.max(), pro)
 
 
+def best_f1(truth, flat):
+    precision, recall, _ = precision_recall_curve(truth, flat)
+    return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300)))
+
+
+def curves(truth, flat):
+    """AUROC, average precision, best F1."""
+    return float(roc_auc_score(truth, flat)), float(average_precision_score(truth, flat)), best_f1(truth, flat)
+
+
 def timed(name, call):
     wall, cpu = time.perf_counter(), time.process_time()
     value = call()
@@ -59,11 +69,7 @@ if __name__ == "__main__":
     scores, masks = generate(maps)
     flat, truth = scores.ravel(), masks.ravel()
 
-    def best_f1():
-        precision, recall, _ = precision_recall_curve(truth, flat)
-        return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300)))
-
     timed("roc_auc_score", lambda: float(roc_auc_score(truth, flat)))
     timed("average_precision_score", lambda: float(average_precision_score(truth, flat)))
-    timed("best F1, precision_recall_curve", best_f1)
+    timed("best F1, precision_recall_curve", lambda: best_f1(truth, flat))
     timed(f"PRO, {count} thresholds", lambda: float(published_pro(scores, masks, 0.3, count)))

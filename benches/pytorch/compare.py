@@ -1,0 +1,196 @@
+"""Times the works of `burn-ad bench` in PyTorch and in burn-ad, taking turns on the same cores, and prints ratios.
+
+    cargo build --release
+    python benches/pytorch/compare.py [--only features,scoring] [--batch 1,8] [--threads 2] [--rounds 7] [--json FILE] [--markdown FILE]
+
+A ratio is PyTorch's median by ours: above 1 we are faster. The ratio of the minima stands beside it: other programs harm it
+less. "eager" is PyTorch as users run it (torchvision and timm models, eval and inference_mode); further rows are its best:
+BatchNorm folded and channels-last, a matrix product instead of cdist. What is run: works.py; the sizes come from
+`burn-ad bench --worker`, so both sides do the same.
+
+One worker process of burn-ad and this process take turns: in each round each side runs the work a few times (about
+--slice seconds), in an order that alternates from round to round, with a pause between that lets the threads of the other
+side fall asleep. Before the first round both have warmed up. Run it while nothing else runs: the load is printed.
+
+--backend cuda --device cuda compares on a GPU. Options after `--` go to `burn-ad bench`: compare.py -- --size 224
+Made with: Python 3.11, torch 2.15, torchvision 0.29, timm 1.0.31, FrEIA 0.2, scikit-learn 1.9.1, scikit-image 0.26.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import works
+from flow_step import machine
+
+OURS = "burn-ad"
+MOST_RUNS = 50
+IDLE = 0.5  # load, the mean of a minute
+
+
+class Worker:
+    """`burn-ad bench --worker`, which times itself."""
+
+    def __init__(self, program, arguments, threads):
+        environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen([program, "bench", "--worker", *arguments], env=environment, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.facts = self.answer()
+        self.works = self.facts.pop("works")
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"burn-ad ended with code {self.process.wait()}")
+        reply = json.loads(line)
+        if "error" in reply:
+            sys.exit(f"burn-ad: {reply['error']}")
+        return reply
+
+    def run(self, name, runs):
+        self.process.stdin.write(f"{name} {runs}\n")
+        self.process.stdin.flush()
+        return self.answer()["ms"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timer(call, device):
+    """A function of a number of runs that gives their milliseconds."""
+    def run(runs):
+        times = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append((time.perf_counter() - start) * 1000)
+        return times
+    return run
+
+
+def take_turns(sides, options):
+    """{side: all its milliseconds}. Each has as many runs a round as fill the slice."""
+    runs = {}
+    for name, run in sides.items():
+        run(1)
+        once = min(run(1))
+        runs[name] = max(1, min(MOST_RUNS, round(options.slice * 1000 / once)))
+    times = {name: [] for name in sides}
+    for number in range(options.rounds):
+        order = list(sides)
+        for name in order[::1 if number % 2 == 0 else -1]:
+            time.sleep(options.pause)
+            times[name].append(sides[name](runs[name]))
+    return times
+
+
+def summary(rounds):
+    values = [value for times in rounds for value in times]
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return dict(median_ms=middle, quartiles_ms=[low, high], minimum_ms=min(values), rounds_ms=rounds)
+
+
+def markdown(rows, facts):
+    lines = ["| work | burn-ad, ms | PyTorch | PyTorch, ms | ratio | of minima | target |",
+             "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        for index, (way, found) in enumerate(row["pytorch"].items()):
+            target = row["target"] if index == 0 and row["target"] else None
+            cells = [row["work"], digits(row["burn_ad"]["median_ms"]), way, digits(found["median_ms"]), f"{found['ratio']:.2f}",
+                     f"{found['ratio_of_minima']:.2f}", f">= {target:g}" if target else "-"]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"{facts['cpu']}, {facts['threads']} threads of {facts['cores']} cores, {facts['capability']}; torch {facts['torch']} on "
+              f"{facts['device']}, burn-ad {facts['burn_ad']['versions']['burn_ad']} on {facts['burn_ad']['backend']}; {facts['rounds']} rounds; "
+              f"load {facts['load_before'][0]} before, {facts['load_after'][0]} after; {facts['date']}"]
+    if facts["load_before"][0] > IDLE:
+        lines += ["", "**Other programs were running: these figures say nothing about idle cores.**"]
+    return "\n".join(lines) + "\n"
+
+
+def digits(ms):
+    return f"{ms:.1f}" if ms >= 100 else f"{ms:.2f}" if ms >= 10 else f"{ms:.3f}"
+
+
+def commit():
+    folder = Path(__file__).parent
+    result = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True)
+    return result.stdout.strip() or None
+
+
+def options_of(arguments):
+    own, ours = (arguments[:arguments.index("--")], arguments[arguments.index("--") + 1:]) if "--" in arguments else (arguments, [])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ours", default="target/release/burn-ad", help="the command [default: %(default)s]")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--slice", type=float, default=0.5, help="seconds of one side in one round")
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds between two sides")
+    parser.add_argument("--device", default="cpu", help="PyTorch's device")
+    parser.add_argument("--json", help="file for every single time")
+    parser.add_argument("--markdown", help="file for the table")
+    for name in ("backend", "only", "backbones", "batch"):
+        parser.add_argument(f"--{name}", help="as of `burn-ad bench`")
+    parser.add_argument("--quick", action="store_true", help="as of `burn-ad bench`: whether everything works")
+    options = parser.parse_args(own)
+    if options.rounds < 1 or options.threads < 1:
+        parser.error("--rounds and --threads must be at least 1")
+    given = [(f"--{name}", getattr(options, name)) for name in ("backend", "only", "backbones", "batch")]
+    options.arguments = [text for name, value in given if value for text in (name, value)]
+    options.arguments += ["--threads", str(options.threads), *(["--quick"] if options.quick else []), *ours]
+    return options
+
+
+def main():
+    options = options_of(sys.argv[1:])
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    worker = Worker(options.ours, options.arguments, options.threads)
+    facts = machine(options.threads) | dict(device=str(device), burn_ad=worker.facts, rounds=options.rounds, commit=commit(),
+                                            date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    print(json.dumps(facts), file=sys.stderr)
+    if facts["load_before"][0] > IDLE:
+        print("other programs are running: torch's threads wait for each other and suffer most", file=sys.stderr)
+    rows = []
+    try:
+        for work in worker.works:
+            ways = works.ways(work["parameters"], device)
+            if not ways:
+                continue
+            sides = {OURS: lambda runs, name=work["name"]: worker.run(name, runs)}
+            sides |= {way: timer(call, device) for way, call in ways.items()}
+            found = {name: summary(rounds) for name, rounds in take_turns(sides, options).items()}
+            ours = found.pop(OURS)
+            for other in found.values():
+                other["ratio"] = other["median_ms"] / ours["median_ms"]
+                other["ratio_of_minima"] = other["minimum_ms"] / ours["minimum_ms"]
+            rows.append(dict(name=work["name"], work=work["work"], parameters=work["parameters"],
+                             target=None if options.quick else works.target(work["parameters"]), burn_ad=ours, pytorch=found))
+            ratios = ", ".join(f"{way} {other['ratio']:.2f}" for way, other in found.items())
+            print(f"{work['work']}: {digits(ours['median_ms'])} ms, ratios {ratios}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped; what was measured so far:", file=sys.stderr)
+    worker.close()
+    facts["load_after"] = [round(value, 2) for value in os.getloadavg()]
+    table = markdown(rows, facts)
+    print(table)
+    if options.markdown:
+        Path(options.markdown).write_text(table)
+    if options.json:
+        Path(options.json).write_text(json.dumps(dict(machine=facts, works=rows), indent=1))
+
+
+if __name__ == "__main__":
+    main()
