@@ -7,12 +7,14 @@
 //!
 //! A new method adds its claims to a list below and has them on every backend.
 //!
-//! WGPU runs on whatever Vulkan, Metal or DirectX finds, in CI on Mesa's software Vulkan. There each
-//! new shape costs a second or more of tuning and shader compilation, so claims use few and tiny
-//! shapes, and the same ones where they can.
+//! WGPU runs on whatever Vulkan, Metal or DirectX finds, in CI on Mesa's software Vulkan, where
+//! every new shape costs time: claims use few and tiny shapes, the same ones where they can, and
+//! `kernels` spares the search for the fastest kernel.
 
 mod compare;
 mod flows;
+#[cfg(feature = "wgpu")]
+mod kernels;
 mod methods;
 mod networks;
 mod ops;
@@ -95,6 +97,7 @@ mod wgpu {
     pub(super) type Tested = burn_wgpu::Wgpu;
 
     fn place<B: burn::tensor::backend::Backend>() -> Option<Place<B>> {
+        super::kernels::answer_before_tuning();
         Some(Place::here(&WGPU))
     }
 

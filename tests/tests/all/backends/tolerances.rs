@@ -18,8 +18,6 @@ pub(crate) struct Tolerances {
     pub(crate) step: f64,
     /// Scores, of the largest score.
     pub(crate) scores: f64,
-    /// Taps compared of a network, the shallowest first.
-    pub(crate) taps: usize,
 }
 
 /// Flex and NdArray: IEEE arithmetic in f32, in whatever order the products are summed and with
@@ -35,19 +33,16 @@ pub(crate) const CPU: Tolerances = Tolerances {
     flow: 2e-5,
     step: 2e-2,
     scores: 1e-3,
-    taps: usize::MAX,
 };
 
 /// WGPU: shaders may fuse and reorder, and WGSL grants `exp`, `tanh`, `sqrt` and division errors of
-/// several units in the last place, `exp` more with the size of its argument. Two taps hold each
-/// kind of layer; deeper ones only cost more shaders.
+/// several units in the last place, `exp` more with the size of its argument.
 #[cfg(feature = "wgpu")]
 pub(crate) const WGPU: Tolerances = Tolerances {
     values: 1e-5,
     gradients: 2e-5,
     features: 1e-4,
     flow: 1e-4,
-    taps: 2,
     ..CPU
 };
 
@@ -61,5 +56,4 @@ pub(crate) const CUDA: Tolerances = Tolerances {
     flow: 5e-3,
     step: 0.2,
     scores: 2e-2,
-    taps: usize::MAX,
 };

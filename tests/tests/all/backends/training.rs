@@ -75,7 +75,7 @@ fn compare<AB: AutodiffBackend>(
     expected: &mut TensorSet,
     place: &Place<AB>,
 ) {
-    let mut moved = 0;
+    let (mut moved, mut worst) = (0, 0.0f64);
     let all = found.iter_mut().zip(expected.iter_mut());
     for (((tensor, found), (_, expected)), (_, start)) in all.zip(start.iter_mut()) {
         let values = found.values.iter().zip(&expected.values);
@@ -88,7 +88,9 @@ fn compare<AB: AutodiffBackend>(
                 "{name}, {tensor}: {a} instead of {b}, from {before}"
             );
             moved += usize::from(a != before);
+            worst = worst.max(apart);
         }
     }
+    println!("{name}: {worst:.1e} learning rates apart");
     assert!(moved > 500, "{name}: only {moved} parameters moved");
 }
