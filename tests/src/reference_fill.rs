@@ -20,7 +20,7 @@ pub struct Entry {
 }
 
 /// `count` numbers in [0, 1) belonging to `key`.
-fn uniform(key: &str, count: usize) -> impl Iterator<Item = f64> {
+pub fn uniform(key: &str, count: usize) -> impl Iterator<Item = f64> {
     let start = key.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     });

@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod backbone_parity;
+mod backends;
 mod bgad_conformance;
 mod data_check;
 mod data_geometry;

@@ -1,0 +1,96 @@
+//! One training step of each method that is trained by gradients.
+
+use burn::tensor::backend::AutodiffBackend;
+use burn_ad::flow::Clamp;
+use burn_ad::method::bgad::{ChunkLoss, FlowLearner, LossConfig};
+use burn_ad::tensors::TensorSet;
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+
+use super::Place;
+use super::flows::{COUNT, GRID, POSITION_CHANNELS, config, flow, vectors};
+
+const LEARNING_RATE: f64 = 1e-3;
+
+/// Vectors of known anomalies, the last ones.
+const ANOMALOUS: usize = 6;
+
+/// The flow after one step, and the loss before it.
+fn step<AB: AutodiffBackend>(
+    loss: &LossConfig,
+    kernels: bool,
+    device: &AB::Device,
+) -> (TensorSet, ChunkLoss) {
+    let flow = flow::<AB>(&config(Clamp::Tanh), device);
+    let learner = FlowLearner::new(flow, GRID, POSITION_CHANNELS, device);
+    let mut learner = if kernels {
+        learner
+    } else {
+        learner.without_kernels()
+    };
+    let positions: Vec<usize> = (0..COUNT).collect();
+    let evaluate = |values: &[f32]| {
+        let (normal, anomalous) = values.split_at(COUNT - ANOMALOUS);
+        loss.evaluate(normal, anomalous, true)
+    };
+    let found = learner.step(&vectors(), &positions, evaluate, LEARNING_RATE);
+    let mut tensors = TensorSet::default();
+    learner.finish().save("flow", &mut tensors);
+    (tensors, found)
+}
+
+pub(crate) fn a_step_of_every_loss_moves_a_flow_alike<AB: AutodiffBackend>(place: &Place<AB>) {
+    let mut start = TensorSet::default();
+    flow::<Flex>(&config(Clamp::Tanh), &Default::default()).save("flow", &mut start);
+    for (name, loss) in [
+        ("nfad", LossConfig::nfad()),
+        ("bgad", LossConfig::bgad()),
+        ("dagger", LossConfig::dagger()),
+    ] {
+        let (mut expected, loss_there) = step::<Autodiff<Flex>>(&loss, true, &Default::default());
+        for kernels in [true, false] {
+            let (mut found, loss_here) = step::<AB>(&loss, kernels, &place.device);
+            let near = |a: f64, b: f64| {
+                let difference = (a - b).abs();
+                let allowed = place.tolerances.flow * b.abs().max(1.0);
+                assert!(difference <= allowed, "{name}: {a} instead of {b}");
+            };
+            near(loss_here.likelihood, loss_there.likelihood);
+            near(loss_here.pull, loss_there.pull);
+            near(loss_here.push, loss_there.push);
+            near(loss_here.total(), loss_there.total());
+            assert_eq!(
+                loss_here.boundaries.is_some(),
+                loss_there.boundaries.is_some()
+            );
+            compare(name, &mut start, &mut found, &mut expected, place);
+        }
+    }
+}
+
+fn compare<AB: AutodiffBackend>(
+    name: &str,
+    start: &mut TensorSet,
+    found: &mut TensorSet,
+    expected: &mut TensorSet,
+    place: &Place<AB>,
+) {
+    let (mut moved, mut worst) = (0, 0.0f64);
+    let all = found.iter_mut().zip(expected.iter_mut());
+    for (((tensor, found), (_, expected)), (_, start)) in all.zip(start.iter_mut()) {
+        let values = found.values.iter().zip(&expected.values);
+        for ((&a, &b), &before) in values.zip(&start.values) {
+            let apart = f64::from((a - b).abs()) / LEARNING_RATE;
+            // The parameters themselves are rounded, too.
+            let rounding = f64::from(b.abs() * f32::EPSILON) / LEARNING_RATE;
+            assert!(
+                apart <= place.tolerances.step + rounding,
+                "{name}, {tensor}: {a} instead of {b}, from {before}"
+            );
+            moved += usize::from(a != before);
+            worst = worst.max(apart);
+        }
+    }
+    println!("{name}: {worst:.1e} learning rates apart");
+    assert!(moved > 500, "{name}: only {moved} parameters moved");
+}
