@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::method::npad::{Gaussians, Whitening};
 use burn_ad::metrics::{aupro, pixel_metrics};
-use burn_ad::ops;
+use burn_ad::ops::Neighbours;
 use serde::Serialize;
 
 use crate::maps::Maps;
@@ -142,9 +142,9 @@ impl Work {
                 bank,
             } => {
                 let queries = random::<AB::InnerBackend, 2>(5, [queries, width], device);
-                let bank = random::<AB::InnerBackend, 2>(6, [bank, width], device);
+                let bank = Neighbours::new(random(6, [bank, width], device));
                 Box::new(move || {
-                    let (distances, index) = ops::nearest(queries.clone(), &bank);
+                    let (distances, index) = bank.nearest(queries.clone());
                     black_box(index.narrow(0, 0, 1).into_scalar());
                     black_box(distances.narrow(0, 0, 1).into_scalar());
                 })

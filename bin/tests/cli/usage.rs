@@ -166,7 +166,10 @@ fn kernels_are_chosen_by_a_variable_that_is_checked() {
     };
     for (value, part) in [
         ("off", "Burn's own operations"),
-        ("precise:portable", "precise: no faster summation than the most exact ones, portable"),
+        (
+            "precise:portable",
+            "precise: no faster summation than the most exact ones, portable",
+        ),
         ("", "fast: features within"),
     ] {
         let (code, text) = with(value);
@@ -175,7 +178,10 @@ fn kernels_are_chosen_by_a_variable_that_is_checked() {
     }
     let (code, text) = with("quick");
     assert_eq!(code, Some(USAGE), "{text}");
-    assert!(text.contains("BURN_AD_KERNELS=quick is not understood"), "{text}");
+    assert!(
+        text.contains("BURN_AD_KERNELS=quick is not understood"),
+        "{text}"
+    );
 }
 
 #[test]

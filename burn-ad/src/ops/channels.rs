@@ -7,16 +7,10 @@ use super::cpu;
 /// Mean over all positions of each channel: `[batch, channels, height, width]` to
 /// `[batch, channels, 1, 1]`.
 pub fn position_mean<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
-    if let Some(kernels) = cpu::kernels_for::<B>()
-        && cpu::is_f32(&x)
-    {
-        let x = cpu::open(x);
-        if !cpu::needs_gradient(&x) {
-            return cpu::close(cpu::channels::position_mean(kernels, x));
-        }
-        return mean_on_backend(cpu::close(x));
+    match cpu::open_without_gradient(x) {
+        Ok((kernels, x)) => cpu::close(cpu::channels::position_mean(kernels, x)),
+        Err(x) => mean_on_backend(x),
     }
-    mean_on_backend(x)
 }
 
 fn mean_on_backend<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
@@ -30,16 +24,14 @@ fn mean_on_backend<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
 ///
 /// `x` is `[batch, channels, height, width]`, `scale` is `[batch, channels, 1, 1]`.
 pub fn scale_channels<B: Backend>(x: Tensor<B, 4>, scale: Tensor<B, 4>) -> Tensor<B, 4> {
-    if let Some(kernels) = cpu::kernels_for::<B>()
-        && cpu::is_f32(&x)
-    {
-        let (x, scale) = (cpu::open(x), cpu::open(scale));
-        if !cpu::needs_gradient(&x) && !cpu::needs_gradient(&scale) {
-            return cpu::close(cpu::channels::scale(kernels, x, scale));
-        }
-        return scale_on_backend(cpu::close(x), cpu::close(scale));
+    let scale = match cpu::open_without_gradient(scale) {
+        Ok((_, scale)) => scale,
+        Err(scale) => return scale_on_backend(x, scale),
+    };
+    match cpu::open_without_gradient(x) {
+        Ok((kernels, x)) => cpu::close(cpu::channels::scale(kernels, x, scale)),
+        Err(x) => scale_on_backend(x, cpu::close(scale)),
     }
-    scale_on_backend(x, scale)
 }
 
 fn scale_on_backend<B: Backend>(x: Tensor<B, 4>, scale: Tensor<B, 4>) -> Tensor<B, 4> {

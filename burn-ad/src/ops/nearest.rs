@@ -43,18 +43,20 @@ impl<B: Backend> Neighbours<B> {
     /// If the widths differ.
     pub fn nearest(&self, queries: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1, Int>) {
         assert_eq!(queries.dims()[1], self.members.dims()[1], "width");
-        match cpu::kernels_for::<B>() {
-            Some(kernels) if cpu::is_f32(&queries) => {
-                let device = queries.device();
-                let members = || cpu::open(self.members.clone());
-                let (distances, indices) =
-                    self.packed.nearest(kernels, cpu::open(queries), members);
+        let members = match cpu::open_without_gradient(self.members.clone()) {
+            Ok((_, members)) => members,
+            Err(_) => return self.nearest_on_backend(queries),
+        };
+        match cpu::open_without_gradient(queries) {
+            Ok((kernels, queries)) => {
+                let device = self.members.device();
+                let (distances, indices) = self.packed.nearest(kernels, queries, members);
                 (
                     Tensor::from_data(distances.as_slice(), &device),
                     Tensor::from_data(indices.as_slice(), &device),
                 )
             }
-            _ => self.nearest_on_backend(queries),
+            Err(queries) => self.nearest_on_backend(queries),
         }
     }
 

@@ -19,11 +19,33 @@ mod tensor;
 mod tests;
 mod tracking;
 
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use tensor::Cpu;
+
 pub use settings::{KERNELS_VARIABLE, Kernels, Precision};
 pub(crate) use tensor::{close, is_f32, kernels_for, open, row_major};
-pub(crate) use tracking::needs_gradient;
+
+/// The settings and the tensor, for a kernel without a backward pass; the tensor itself where that
+/// must not compute.
+pub(crate) fn open_without_gradient<B: Backend, const D: usize>(
+    tensor: Tensor<B, D>,
+) -> Result<(Kernels, Cpu), Tensor<B, D>> {
+    match kernels_for::<B>() {
+        Some(kernels) if is_f32(&tensor) => {
+            let tensor = open(tensor);
+            if tracking::needs_gradient(&tensor) {
+                Err(close(tensor))
+            } else {
+                Ok((kernels, tensor))
+            }
+        }
+        _ => Err(tensor),
+    }
+}
 
 /// Whether our own kernels compute for this backend, as things are set now.
-pub fn has_kernels<B: burn::tensor::backend::Backend>() -> bool {
+pub fn has_kernels<B: Backend>() -> bool {
     kernels_for::<B>().is_some()
 }

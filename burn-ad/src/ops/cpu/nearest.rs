@@ -21,7 +21,7 @@ impl PackedBank {
         &self,
         kernels: Kernels,
         queries: Cpu,
-        members: impl FnOnce() -> Cpu,
+        members: Cpu,
     ) -> (Vec<f32>, Vec<i32>) {
         let queries = contiguous(queries.into_primitive());
         let shape = queries.layout().shape();
@@ -37,14 +37,14 @@ impl PackedBank {
         (distances, indices)
     }
 
-    fn packed(&self, isa: Isa, width: usize, members: impl FnOnce() -> Cpu) -> Arc<Bank> {
+    fn packed(&self, isa: Isa, width: usize, members: Cpu) -> Arc<Bank> {
         let mut kept = self.bank.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, bank)) = kept.as_ref()
             && *of == isa
         {
             return bank.clone();
         }
-        let members = contiguous(members().into_primitive());
+        let members = contiguous(members.into_primitive());
         let bank = Arc::new(Bank::pack(isa, values(&members).to_vec(), width));
         *kept = Some((isa, bank.clone()));
         bank

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn_ad::ops::{Activation, distances, nearest, position_mean, scale_channels};
+use burn_ad::ops::{Activation, Neighbours, distances, position_mean, scale_channels};
 
 use crate::backends::Place;
 use crate::backends::compare::{Operation, assert_operation, draw, tensor};
@@ -118,7 +118,7 @@ impl Operation for Between {
         let bank = inputs.remove(0).reshape(BANK);
         match self {
             Self::All => distances(queries, bank).flatten(0, 1),
-            Self::Nearest => nearest(queries, &bank).0,
+            Self::Nearest => Neighbours::new(bank).nearest(queries).0,
         }
     }
 
@@ -141,10 +141,8 @@ pub(crate) fn distances_and_nearest_rows_equal_an_exhaustive_search<AB: Autodiff
     assert_operation(&Between::Nearest, place);
     let queries = draw("queries", QUERIES.iter().product());
     let bank = draw("bank", BANK.iter().product());
-    let (_, found) = nearest(
-        tensor::<AB::InnerBackend, 2>(&queries, QUERIES, &place.device),
-        &tensor(&bank, BANK, &place.device),
-    );
+    let members = tensor::<AB::InnerBackend, 2>(&bank, BANK, &place.device);
+    let (_, found) = Neighbours::new(members).nearest(tensor(&queries, QUERIES, &place.device));
     let found: Vec<i64> = found.into_data().iter::<i64>().collect();
     let doubles = crate::backends::compare::doubles;
     let expected: Vec<i64> = all_distances(&doubles(&queries), &doubles(&bank))
