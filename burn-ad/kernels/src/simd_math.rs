@@ -160,7 +160,8 @@ mod tests {
     fn activations_equal_their_definitions() {
         let mut x = inputs();
         x.extend([-1e30, -500.0, 500.0, 1e30]);
-        let cases: [(Activation, fn(f64) -> f64); 5] = [
+        type Case = (Activation, fn(f64) -> f64);
+        let cases: [Case; 5] = [
             (Activation::Identity, |x| x),
             (Activation::Relu, |x| x.max(0.0)),
             (Activation::Relu6, |x| x.clamp(0.0, 6.0)),
