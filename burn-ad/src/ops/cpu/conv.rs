@@ -154,11 +154,21 @@ impl Plan {
         }
     }
 
+    /// For a weight that is packed once and used often.
     fn form(&self) -> Form {
+        self.form_of(Algorithm::choose)
+    }
+
+    /// For a weight that is packed for this call only.
+    fn form_once(&self) -> Form {
+        self.form_of(Algorithm::choose_once)
+    }
+
+    fn form_of(&self, choose: fn(bool, [usize; 4], &Geometry) -> Algorithm) -> Form {
         if self.depthwise {
             return Form::Depthwise(self.kernels.isa);
         }
-        let algorithm = Algorithm::choose(self.precise, self.shape, &self.geometry);
+        let algorithm = choose(self.precise, self.shape, &self.geometry);
         Form::Dense(self.kernels.isa, algorithm)
     }
 
@@ -252,7 +262,7 @@ pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
     let plan = Plan::new(kernels, x.dims(), dims(&weight), call.convolution);
     let kernel = match call.packed {
         Some(packed) => packed.get(&weight, plan.form()),
-        None => Arc::new(pack(&weight, plan.form())),
+        None => Arc::new(pack(&weight, plan.form_once())),
     };
     let epilogue = Epilogue {
         bias: bias.as_ref().map(values),
@@ -289,7 +299,7 @@ pub(crate) fn forward_tracked(
         residual: None,
         activation: KernelActivation::Identity,
     };
-    let out = plan.forward(&map, &pack(&weights, plan.form()), epilogue);
+    let out = plan.forward(&map, &pack(&weights, plan.form_once()), epilogue);
     let out = out.into_tensor();
     let state = State {
         x: map,

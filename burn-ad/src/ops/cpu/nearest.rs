@@ -11,8 +11,11 @@ use super::tensor::{Cpu, contiguous, values};
 /// A bank as the kernel reads it, made at the first search and kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PackedBank {
-    bank: Arc<Mutex<Option<(Isa, Arc<Bank>)>>>,
+    bank: Arc<Mutex<Kept>>,
 }
+
+/// The bank and the instructions it was packed for.
+type Kept = Option<(Isa, Arc<Bank>)>;
 
 impl PackedBank {
     /// Euclidean distance from each of `queries` `[n, width]` to the nearest of `members`

@@ -32,12 +32,7 @@ impl Joined {
 
     pub(crate) fn push(&mut self, part: Cpu) {
         let part = Map::of(self.kernels, part.into_primitive());
-        let [batch, channels, height, width] = part.dims();
-        assert_eq!(
-            [channels, height, width],
-            self.dims[1..],
-            "maps of one size"
-        );
+        assert_eq!(part.dims()[1..], self.dims[1..], "maps of one size");
         let place = &mut self.values[self.filled..][..part.values().len()];
         layout::to_channels_first(self.kernels.isa, part.values(), size(part.dims()), place);
         self.filled += place.len();
