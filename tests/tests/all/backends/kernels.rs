@@ -2,9 +2,9 @@
 //!
 //! For every new shape CubeCL times all kernels that could compute it (autotune), and keeps the
 //! answer below `target/autotune` of the package whose tests run. Software Vulkan spends seconds on
-//! compiling each candidate: the suite would take ten minutes. The fixtures hold the answers for
-//! the suite's shapes, always the plain kernel that works everywhere; with them it takes half a
-//! minute. A shape without an answer is tuned as ever; `tests/reference/wgpu_kernels.py` brings the
+//! compiling each candidate: the suite would take more than five minutes of processor time. The
+//! fixtures hold the answers for its shapes, always the plain kernel that works everywhere; with them
+//! it takes twenty seconds. A shape without an answer is tuned as ever; `tests/reference/wgpu_kernels.py` brings the
 //! fixtures up to date.
 #![allow(clippy::unwrap_used)]
 
