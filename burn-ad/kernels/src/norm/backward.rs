@@ -18,7 +18,7 @@ pub struct Gradients {
     pub offset: Vec<f32>,
 }
 
-/// Gradients of [`forward`](super::forward): writes that with respect to `x` to `grad_x` and, if
+/// Gradients of [`forward`](super::forward()): writes that with respect to `x` to `grad_x` and, if
 /// wanted, that with respect to the residual to `grad_residual`; returns the others.
 ///
 /// `y` is what `forward` gave: the activation's slope is read from it (at 0 it is the slope to the
