@@ -5,8 +5,9 @@ use pulp::{Simd, WithSimd};
 use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::rows::for_rows;
+use crate::simd_math::{self, mul_add};
 use crate::sums::{BLOCK, lanes, sum_rows};
-use crate::vector::{self, by_registers, mul_add, read, write};
+use crate::vector::{by_registers, read, write};
 use crate::window::Map;
 
 /// Mean over the positions of each image and channel, `[batch, channels]`.
@@ -224,7 +225,7 @@ impl WithSimd for Elementwise<'_> {
             Operation::Activate(activation) => by_registers!(S, out.len(), 4, |range, N| {
                 let mut values = read::<S, N>(simd, &out[range.clone()]);
                 for value in &mut values {
-                    *value = vector::activate(simd, activation, *value);
+                    *value = simd_math::activate(simd, activation, *value);
                 }
                 write::<S, N>(simd, &mut out[range], values);
             }),

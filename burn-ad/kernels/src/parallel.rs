@@ -1,8 +1,7 @@
-//! Memory that threads share or keep.
+//! Memory that threads share.
 // Disjoint places of one slice go to several threads; `Scattered` is the only way in.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -47,36 +46,9 @@ impl<'a> Scattered<'a> {
     }
 }
 
-thread_local! {
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Hands `work` `length` values of any content, kept by this thread for the next call.
-///
-/// A call inside a call gets other memory; only the outermost one's is kept.
-pub(crate) fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut memory = SCRATCH.take();
-    if memory.len() < length {
-        memory.resize(length, 0.0);
-    }
-    let result = work(&mut memory[..length]);
-    SCRATCH.set(memory);
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scratch_inside_scratch_is_other_memory() {
-        scratch(3, |outer| {
-            outer.fill(1.0);
-            scratch(5, |inner| inner.fill(2.0));
-            assert_eq!(outer, [1.0; 3]);
-        });
-        scratch(5, |values| assert_eq!(values.len(), 5));
-    }
 
     #[test]
     fn parts_are_written_where_they_lie() {

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::memory::scratch;
 use super::product::{Product, Row};
 use super::tile::{ROWS, panel_count};
 use super::windows::Windows;
 use crate::Isa;
+use crate::memory::scratch;
 use crate::parallel::Scattered;
 
 /// Windows that pass through the weights together: their values stay in the second cache.

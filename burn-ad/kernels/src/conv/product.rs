@@ -10,10 +10,10 @@ use pulp::{Simd, WithSimd};
 
 use super::epilogue::{Epilogue, Limits};
 use super::tile::{Chunk, ROWS, Runs, chunks, multiply, panel};
-use super::vector::{Lanes, load, store};
 use crate::Isa;
 use crate::parallel::Scattered;
 use crate::simd_math::activate;
+use crate::vector::{Access, Lanes, load, store};
 
 /// Summed values that are taken together: few enough for so many rows of four registers to stay in
 /// the second cache with the input rows of a block, many enough to load and store sums rarely.

@@ -4,9 +4,9 @@
 
 use pulp::Simd;
 
-use super::vector::load;
 use crate::Isa;
 use crate::simd_math::mul_add;
+use crate::vector::load;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;

@@ -7,11 +7,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::algorithm::Algorithm;
-use super::memory::{Lines, scratch};
 use super::tile::{panel, panel_count};
 use super::turn::turn;
 use super::winograd;
 use crate::Isa;
+use crate::memory::{Lines, scratch};
 use crate::parallel::Scattered;
 
 /// Inputs that a task packs.
@@ -253,30 +253,64 @@ pub(super) fn pack(isa: Isa, algorithm: Algorithm, source: Source<'_>, packed: &
 
 /// For each panel, for each tap and input a row of the panel's columns.
 fn pack_direct(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
-    let lanes = isa.lanes();
-    let (columns, inputs) = source.sizes();
+    let (_, inputs) = source.sizes();
     let taps = source.taps.len();
     let out = Scattered::new(packed);
+    for_panels(isa, source, taps * INPUTS * 64, |block, rows| {
+        for (tap, rows) in rows
+            .chunks_exact(block.inputs.len() * block.width)
+            .enumerate()
+        {
+            let at =
+                block.first * inputs * taps + (tap * inputs + block.inputs.start) * block.width;
+            // SAFETY: each block has its own panel or its own inputs.
+            unsafe { out.part(at..at + rows.len()) }.copy_from_slice(rows);
+        }
+    });
+}
+
+/// Columns of a panel, and some inputs.
+pub(super) struct Block {
+    /// First column.
+    pub(super) first: usize,
+    /// Columns.
+    pub(super) width: usize,
+    /// The inputs.
+    pub(super) inputs: Range<usize>,
+}
+
+/// Hands every block of every panel to `pack` with its values: for each tap and input a row of the
+/// block's columns. `values` is about what one block costs.
+pub(super) fn for_panels(
+    isa: Isa,
+    source: Source<'_>,
+    values: usize,
+    pack: impl Fn(Block, &[f32]) + Sync + Send,
+) {
+    let lanes = isa.lanes();
+    let (columns, inputs) = source.sizes();
     let parts = inputs.div_ceil(INPUTS);
     let task = |index: usize| {
         let panel = panel(isa, columns, index / parts);
         let start = index % parts * INPUTS;
-        let range = start..inputs.min(start + INPUTS);
-        let (first, width) = (panel.first * lanes, panel.width * lanes);
-        scratch(taps * range.len() * width, |rows| {
-            source.rows(first, width, range.clone(), rows);
-            for (tap, rows) in rows.chunks_exact(range.len() * width).enumerate() {
-                let at = first * inputs * taps + (tap * inputs + start) * width;
-                // SAFETY: each task has its own panel or its own inputs.
-                unsafe { out.part(at..at + rows.len()) }.copy_from_slice(rows);
-            }
-        });
+        let block = Block {
+            first: panel.first * lanes,
+            width: panel.width * lanes,
+            inputs: start..inputs.min(start + INPUTS),
+        };
+        scratch(
+            source.taps.len() * block.inputs.len() * block.width,
+            |rows| {
+                source.rows(block.first, block.width, block.inputs.clone(), rows);
+                pack(block, rows);
+            },
+        );
     };
-    each(panel_count(isa, columns) * parts, taps * INPUTS * 64, task);
+    each(panel_count(isa, columns) * parts, values, task);
 }
 
 /// Runs `task` for each of `count`; on this thread if `count * values` is little.
-pub(super) fn each(count: usize, values: usize, task: impl Fn(usize) + Sync + Send) {
+fn each(count: usize, values: usize, task: impl Fn(usize) + Sync + Send) {
     if count * values < 1 << 16 {
         (0..count).for_each(task);
     } else {

@@ -6,7 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use super::Depthwise;
 use crate::activation::Activation;
-use crate::vector::{Access, Part, Whole, activate, mul_add};
+use crate::simd_math::{activate, mul_add};
+use crate::vector::{Access, Part, Whole};
 use crate::window::Map;
 
 /// Cells of an output row that have the same taps.

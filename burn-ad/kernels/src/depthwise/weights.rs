@@ -5,8 +5,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::isa::Isa;
+use crate::simd_math::mul_add;
 use crate::sums::{BLOCK, lanes, sum_rows};
-use crate::vector::{by_registers, mul_add, read};
+use crate::vector::{by_registers, read};
 use crate::window::{Map, Window};
 
 /// Gradient with respect to the packed weights, `[height * width, channels]`, from the input `x`, of

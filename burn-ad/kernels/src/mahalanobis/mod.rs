@@ -3,7 +3,7 @@
 mod whiten;
 
 use crate::isa::Isa;
-use crate::parallel::scratch;
+use crate::memory::scratch;
 use crate::rows::for_rows;
 use whiten::Whiten;
 

@@ -6,7 +6,8 @@ use pulp::{Simd, WithSimd, bytemuck};
 
 use super::{Gaussians, Neighbourhood};
 use crate::isa::Isa;
-use crate::vector::{Access, Part, Whole, mul_add};
+use crate::simd_math::mul_add;
+use crate::vector::{Access, Part, Whole};
 
 /// With fewer features than this, lanes go along a row of the triangle; with more, each feature has a
 /// lane of its own.

@@ -8,9 +8,10 @@ use pulp::{Simd, WithSimd};
 
 use super::Bank;
 use crate::isa::Isa;
-use crate::parallel::scratch;
+use crate::memory::scratch;
+use crate::simd_math::mul_add;
 use crate::sums::lanes;
-use crate::vector::{Access, Whole, by_registers, mul_add, read};
+use crate::vector::{Access, Whole, by_registers, read};
 
 /// Queries of a tile: with [`registers`] columns, the sums of a tile fill the registers.
 pub(super) const TILE_ROWS: usize = 6;

@@ -6,8 +6,9 @@ use super::{Moments, Norm};
 use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::rows::{for_rows, for_rows_of_two};
+use crate::simd_math::mul_add;
 use crate::sums::{BLOCK, lanes, sum_rows};
-use crate::vector::{by_registers, mul_add, read, write};
+use crate::vector::{by_registers, read, write};
 
 /// Gradients with respect to scale and offset, `[channels]` each.
 #[derive(Clone, Debug, PartialEq)]

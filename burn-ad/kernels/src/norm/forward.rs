@@ -6,7 +6,8 @@ use super::{Moments, Norm, moments};
 use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::rows::for_rows;
-use crate::vector::{activate, by_registers, mul_add, read, write};
+use crate::simd_math::{activate, mul_add};
+use crate::vector::{by_registers, read, write};
 
 /// Normalises `x` by its own moments, which it returns, into `y`; both `[groups, rows, channels]`.
 ///

@@ -4,8 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::Size;
 use crate::isa::Isa;
+use crate::simd_math::mul_add;
 use crate::sums::{BLOCK, lanes, sum_rows};
-use crate::vector::{by_registers, mul_add, read};
+use crate::vector::{by_registers, read};
 
 /// Mean, biased variance (divisor: the number of rows) and `1 / sqrt(variance + epsilon)`, each
 /// `[groups, channels]`.

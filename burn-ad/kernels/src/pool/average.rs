@@ -6,7 +6,8 @@ use super::max::work;
 use super::{Cells, above, below, cells_of_rows};
 use crate::isa::Isa;
 use crate::rows::for_rows;
-use crate::vector::{by_registers, mul_add, read, write};
+use crate::simd_math::mul_add;
+use crate::vector::{by_registers, read, write};
 use crate::window::{Map, Window};
 
 /// Writes the mean of each window to `out` (`window.output(map)`). Cells beyond the border are 0; with

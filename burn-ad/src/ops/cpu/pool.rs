@@ -29,64 +29,57 @@ pub(crate) fn pool(kernels: Kernels, x: Cpu, pooling: Pooling, window: Window) -
     }
     let tracked = matches!(x, Cpu::Tracked(_));
     let map = Map::of(kernels, x.into_primitive());
-    let from = size(map.dims());
-    let to = window.output(from);
-    let mut out = buffers::take(to.len());
-    match pooling {
-        Pooling::Maximum => pool::max(kernels.isa, map.values(), from, &window, &mut out),
-        Pooling::Average { count_border } => pool::average(
-            kernels.isa,
-            map.values(),
-            from,
-            &window,
-            count_border,
-            &mut out,
-        ),
-    }
+    let out = forward(kernels, &map, pooling, &window, None);
     map.give_back();
-    without_history(tracked, new_map(out, to).into_tensor())
-}
-
-fn new_map(values: Vec<f32>, size: Size) -> Map {
-    Map::new(values, [size.batch, size.channels, size.height, size.width])
+    without_history(tracked, out.into_tensor())
 }
 
 fn pool_tracked(kernels: Kernels, x: Tracked, pooling: Pooling, window: Window) -> Cpu {
     let map = Map::of(kernels, x.primitive);
-    let from = size(map.dims());
-    let to = window.output(from);
-    let mut out = buffers::take(to.len());
     let mut indices = Vec::new();
-    match pooling {
-        Pooling::Maximum => {
-            indices = vec![0; to.len()];
-            pool::max_with_indices(
-                kernels.isa,
-                map.values(),
-                from,
-                &window,
-                &mut out,
-                &mut indices,
-            );
-        }
-        Pooling::Average { count_border } => pool::average(
-            kernels.isa,
-            map.values(),
-            from,
-            &window,
-            count_border,
-            &mut out,
-        ),
-    }
+    let out = forward(kernels, &map, pooling, &window, Some(&mut indices));
     let state = State {
         kernels,
         pooling,
         window,
-        from,
+        from: size(map.dims()),
         indices: Arc::new(indices),
     };
-    let out = new_map(out, to).into_tensor();
-    Cpu::Tracked(node!(PoolingBackward, 1, [x.node], state, out))
+    Cpu::Tracked(node!(
+        PoolingBackward,
+        1,
+        [x.node],
+        state,
+        out.into_tensor()
+    ))
+}
+
+/// The pooled map; where `indices` are asked for, those of the maxima.
+fn forward(
+    kernels: Kernels,
+    map: &Map,
+    pooling: Pooling,
+    window: &Window,
+    indices: Option<&mut Vec<u8>>,
+) -> Map {
+    let (isa, x, from) = (kernels.isa, map.values(), size(map.dims()));
+    let to = window.output(from);
+    let mut out = buffers::take(to.len());
+    match (pooling, indices) {
+        (Pooling::Maximum, None) => pool::max(isa, x, from, window, &mut out),
+        (Pooling::Maximum, Some(indices)) => {
+            indices.resize(to.len(), 0);
+            pool::max_with_indices(isa, x, from, window, &mut out, indices);
+        }
+        (Pooling::Average { count_border }, _) => {
+            pool::average(isa, x, from, window, count_border, &mut out);
+        }
+    }
+    new_map(out, to)
+}
+
+fn new_map(values: Vec<f32>, size: Size) -> Map {
+    Map::new(values, [size.batch, size.channels, size.height, size.width])
 }
 
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use crate::conv::compute;
 use crate::conv::direct::convolve;
 use crate::conv::epilogue::Epilogue;
 use crate::conv::geometry::{Geometry, Padding};
-use crate::conv::memory::scratch;
 use crate::conv::weights::{Packed, Source, pack, packed_length};
 use crate::conv::windows::{Target, Windows};
+use crate::memory::scratch;
 
 /// `dx = gradient + accumulate`.
 ///

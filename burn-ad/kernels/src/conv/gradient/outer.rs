@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::conv::tile::{ROWS, Runs, accumulate};
-use crate::conv::vector::{load, store};
+use crate::vector::{load, store};
 
 /// Positions that are summed at a time: their gradients, four registers each, fill half of the first
 /// cache.

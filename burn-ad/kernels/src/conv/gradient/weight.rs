@@ -11,12 +11,12 @@ use super::outer::{DEPTH, Outer};
 use crate::Isa;
 use crate::conv::algorithm::Algorithm;
 use crate::conv::direct::SERIAL;
-use crate::conv::memory::scratch;
 use crate::conv::product::Row;
 use crate::conv::tile::{Runs, panel, panel_count};
 use crate::conv::turn::turn;
 use crate::conv::windows::Windows;
 use crate::conv::winograd;
+use crate::memory::scratch;
 use crate::parallel::Scattered;
 
 /// Rows of the result that a task sums: its share of them, with the gradients of some positions,

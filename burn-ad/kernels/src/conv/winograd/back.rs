@@ -13,8 +13,8 @@ use super::tiles::Tiles;
 use super::transform::{OUT, SIDE, kernel_back, output_back};
 use crate::Isa;
 use crate::conv::tile::{panel, panel_count};
-use crate::conv::vector::{Lanes, load, store};
 use crate::parallel::Scattered;
+use crate::vector::{Access, Lanes, load, store};
 
 /// Transforms gradients of the outputs of tiles `range`. A place has for each panel a row of its
 /// columns for each of `count` tiles; rows `to..` are written, to their last whole register. Places

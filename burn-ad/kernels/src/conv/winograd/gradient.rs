@@ -15,9 +15,9 @@ use crate::conv::algorithm::Algorithm;
 use crate::conv::direct::SERIAL;
 use crate::conv::geometry::Geometry;
 use crate::conv::gradient::outer::{DEPTH, Outer};
-use crate::conv::memory::scratch;
 use crate::conv::tile::{Runs, panel, panel_count};
 use crate::conv::turn::turn;
+use crate::memory::scratch;
 use crate::parallel::Scattered;
 
 /// Transformed values of the tiles that are summed together, few enough for a cache that

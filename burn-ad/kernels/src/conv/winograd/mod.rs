@@ -16,11 +16,11 @@ use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
 use super::geometry::Geometry;
-use super::memory::scratch;
 use super::product::{Product, Row};
 use super::tile::{ROWS, Runs, panel_count};
 use super::weights::Packed;
 use crate::Isa;
+use crate::memory::scratch;
 use crate::parallel::Scattered;
 use tiles::{Gather, Scatter, Tiles};
 

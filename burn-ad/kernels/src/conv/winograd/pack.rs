@@ -9,11 +9,9 @@ use pulp::{Simd, WithSimd};
 use super::place;
 use super::transform::{SIDE, kernel};
 use crate::Isa;
-use crate::conv::memory::scratch;
-use crate::conv::tile::{panel, panel_count};
-use crate::conv::vector::{load, store};
-use crate::conv::weights::{INPUTS, Source, each};
+use crate::conv::weights::{INPUTS, Source, for_panels};
 use crate::parallel::Scattered;
+use crate::vector::{load, store};
 
 /// Values of a 3x3 kernel.
 const TAPS: usize = 9;
@@ -27,27 +25,17 @@ pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &
 }
 
 fn pack_side<const A: usize>(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
-    let lanes = isa.lanes();
     let (columns, inputs) = source.sizes();
-    let stride = place(columns.next_multiple_of(lanes) * inputs);
+    let stride = place(columns.next_multiple_of(isa.lanes()) * inputs);
     let out = Scattered::new(packed);
-    let parts = inputs.div_ceil(INPUTS);
-    let task = |index: usize| {
-        let panel = panel(isa, columns, index / parts);
-        let start = index % parts * INPUTS;
-        let range = start..inputs.min(start + INPUTS);
-        let (first, width) = (panel.first * lanes, panel.width * lanes);
-        scratch(TAPS * range.len() * width, |rows| {
-            source.rows(first, width, range.clone(), rows);
-            isa.run(Transform::<A> {
-                rows,
-                first: first * inputs + start * width,
-                stride,
-                out: &out,
-            });
+    for_panels(isa, source, A * A * INPUTS * 64, |block, rows| {
+        isa.run(Transform::<A> {
+            rows,
+            first: block.first * inputs + block.inputs.start * block.width,
+            stride,
+            out: &out,
         });
-    };
-    each(panel_count(isa, columns) * parts, A * A * INPUTS * 64, task);
+    });
 }
 
 /// Transforms values that lie in nine equal parts, one for each place of the kernel.

@@ -12,9 +12,9 @@ use pulp::{Simd, WithSimd};
 use super::transform::{OUT, SIDE, input, output};
 use crate::conv::epilogue::{Epilogue, Limits};
 use crate::conv::geometry::Geometry;
-use crate::conv::vector::{Lanes, load, store};
 use crate::parallel::Scattered;
 use crate::simd_math::activate;
+use crate::vector::{Access, Lanes, load, store};
 
 /// Most places of a transformed tile.
 const PLACES: usize = SIDE * SIDE;

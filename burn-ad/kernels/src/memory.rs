@@ -14,11 +14,11 @@ struct Line([f32; LINE]);
 
 /// Values that begin at a cache line.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Vec<Line>);
+pub(crate) struct Lines(Vec<Line>);
 
 impl Lines {
     /// Makes room for `length` values; those it has stay, new ones are 0.
-    pub(super) fn grow(&mut self, length: usize) {
+    pub(crate) fn grow(&mut self, length: usize) {
         let lines = length.div_ceil(LINE);
         if self.0.len() < lines {
             self.0.reserve_exact(lines - self.0.len());
@@ -27,12 +27,12 @@ impl Lines {
         }
     }
 
-    pub(super) fn values(&self) -> &[f32] {
+    pub(crate) fn values(&self) -> &[f32] {
         // SAFETY: `Line` is `repr(C)` around `LINE` floats and has no padding: 64 bytes, alignment 64.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
     }
 
-    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `values`; borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE) }
     }
@@ -70,7 +70,7 @@ thread_local! {
 
 /// Hands `work` `length` values of any content that begin at a cache line; the thread keeps them for
 /// the next call. Calls may nest, each depth keeps its own.
-pub(super) fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+pub(crate) fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut lines = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
     lines.grow(length);
     let result = work(&mut lines.values_mut()[..length]);
