@@ -3,6 +3,7 @@
 pub mod bgad;
 mod calibration;
 mod config;
+pub mod hgad;
 mod model;
 pub mod npad;
 mod padding;
