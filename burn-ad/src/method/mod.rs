@@ -3,6 +3,7 @@
 pub mod bgad;
 mod calibration;
 mod config;
+mod flow_learner;
 pub mod hgad;
 mod model;
 pub mod npad;
