@@ -119,6 +119,7 @@ impl LossConfig {
             gradient: Mixture::zeros(mixture.classes, mixture.centres, channels),
             terms: Terms::default(),
             config: self.clone(),
+            finite: false,
         };
         workspace
             .tiles
@@ -132,6 +133,7 @@ impl LossConfig {
                 tile.evaluate(&batch, z, log_det, labels, grad_z, grad_log_det);
             });
         batch.gather(&workspace.tiles[..tiles], &mut loss);
+        loss.finite = loss.all_finite();
         loss
     }
 }
@@ -189,6 +191,7 @@ pub struct BatchLoss {
     /// Gradient with respect to the mixture.
     pub gradient: Mixture,
     config: LossConfig,
+    finite: bool,
 }
 
 impl BatchLoss {
@@ -209,6 +212,10 @@ impl BatchLoss {
 
     /// Whether a step along the gradient makes sense.
     pub fn is_finite(&self) -> bool {
+        self.finite
+    }
+
+    fn all_finite(&self) -> bool {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         self.total().is_finite()
             && finite(&self.gradient_z)
@@ -357,12 +364,11 @@ impl Tile {
             let mut entropy = 0.0;
             let mut information = 0.0;
             let mut likeliest = 0;
-            for class in 0..classes {
+            for (class, log_weight) in log_weights.iter().enumerate() {
                 let log_p = self.logits[class] - total;
                 entropy -= log_p.exp() * log_p;
                 let target = target(class, label, config.label_smoothing, spread);
-                information +=
-                    target * (self.weighted[class] - total_weighted - log_weights[class]);
+                information += target * (self.weighted[class] - total_weighted - log_weight);
                 if self.weighted[class] > self.weighted[likeliest] {
                     likeliest = class;
                 }

@@ -5,14 +5,22 @@
 
 use std::path::Path;
 
+use burn::tensor::{Tensor, TensorData};
+use burn_flex::Flex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::evidence::Posterior;
 use super::loss::{LossConfig, Workspace};
 use super::mixture::Mixture;
+use super::scale::{Levels, ScaleFit};
+use crate::data::Region;
+use crate::method::padding::max_inside;
+use crate::ops;
+use crate::tensors::to_vec;
 use crate::train::stream_rng;
 
-pub(super) fn fixture<T: DeserializeOwned>(name: &str) -> T {
+fn fixture<T: DeserializeOwned>(name: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/fixtures/hgad")
         .join(name);
@@ -20,7 +28,7 @@ pub(super) fn fixture<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).expect("fixture is JSON")
 }
 
-pub(super) fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(1e-6f32, |a, b| a.max(b.abs()));
     for (index, (a, b)) in found.iter().zip(expected).enumerate() {
@@ -166,4 +174,64 @@ fn centres_begin_where_the_reference_puts_them() {
         let mixture = Mixture::init(start.classes, 2, start.channels, &mut rng);
         assert_close("mu", &mixture.mu, &start.mu, 1e-6);
     }
+}
+
+#[test]
+fn scores_of_vectors_equal_the_reference() {
+    #[derive(Deserialize)]
+    struct Expected {
+        likelihoods: Vec<f32>,
+        entropies: Vec<f32>,
+    }
+    let expected: Vec<Expected> = fixture("losses.json");
+    for (case, expected) in fixture::<Vec<Case>>("losses.json").iter().zip(expected) {
+        let votes = Posterior::new(&case.mixture()).votes(&case.z, &case.log_det);
+        let what = format!("{}, likelihoods", case.name);
+        assert_close(&what, &votes.likelihoods, &expected.likelihoods, 1e-5);
+        let what = format!("{}, entropies", case.name);
+        assert_close(&what, &votes.entropies, &expected.entropies, 1e-5);
+    }
+}
+
+#[test]
+fn anomaly_maps_equal_the_reference() {
+    #[derive(Deserialize)]
+    struct Scores {
+        size: usize,
+        images: usize,
+        grids: Vec<[usize; 2]>,
+        likelihoods: Vec<Vec<f32>>,
+        entropies: Vec<Vec<f32>>,
+        map: Vec<f32>,
+        scores: Vec<f32>,
+    }
+    let fixture: Scores = fixture("scores.json");
+    let (device, size, images) = (Default::default(), fixture.size, fixture.images);
+    let valid = vec![
+        Region {
+            top: 0,
+            left: 0,
+            height: size,
+            width: size,
+        };
+        images
+    ];
+    let map = |levels: &[Vec<f32>], sign: f32| {
+        let levels: Levels<Flex> = levels
+            .iter()
+            .zip(&fixture.grids)
+            .map(|(values, &[rows, columns])| {
+                let values: Vec<f32> = values.iter().map(|value| value * sign).collect();
+                Tensor::from_data(TensorData::new(values, [images, rows, columns]), &device)
+            })
+            .collect();
+        let mut fit = ScaleFit::new(levels.len());
+        fit.add(&levels, &valid);
+        let scale = fit.finish::<Flex>(size, &device);
+        ops::gaussian_blur(scale.anomaly(&levels, size), 4.0)
+    };
+    let maps = map(&fixture.likelihoods, 1.0) * map(&fixture.entropies, -1.0);
+    let scores = to_vec(max_inside(&maps, &valid));
+    assert_close("maps", &to_vec(maps), &fixture.map, 1e-5);
+    assert_close("scores", &scores, &fixture.scores, 1e-5);
 }
