@@ -5,6 +5,7 @@ mod augment;
 mod data;
 mod eval;
 mod experiment;
+mod hgad;
 mod interrupt;
 mod known;
 mod predict;

@@ -4,10 +4,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use burn::tensor::{Tensor, TensorData};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
+use rand::RngExt;
 
-use super::{Evidence, HgadConfig};
+use super::scales::Scales;
+use super::{Evidence, HgadConfig, Level, Mixture};
 use crate::Result;
 use crate::backbone::BackboneConfig;
 use crate::data::synthetic::{Product, SyntheticConfig, in_memory};
@@ -17,7 +20,7 @@ use crate::method::{
     MethodConfig, Model, ScoredImage, TrainOptions, TrainingImages, score_samples,
 };
 use crate::metrics::auroc;
-use crate::train::{Checkpoints, Observer, Quiet, Run, Step};
+use crate::train::{Checkpoints, Observer, Quiet, Run, Step, stream_rng};
 
 type Cpu = Autodiff<Flex>;
 
@@ -249,6 +252,38 @@ fn planted_defects_of_two_products_score_above_normals_and_models_survive_saving
     assert_same(&found, &scores(&model, &unknown, 8), 0.0);
     model.infer_classes();
     assert_same(&found, &scores(&model, &swapped, 8), 0.0);
+}
+
+/// Backends without kernels look at vectors through tensor operations.
+#[test]
+fn kernels_and_tensor_operations_see_the_same() {
+    let (config, device) = (small(), Default::default());
+    let backbone: BackboneConfig = "resnet18".parse().unwrap();
+    let scales = Scales::new(&config, &backbone, SIZE).unwrap();
+    let map = scales.maps[0];
+    let mut rng = stream_rng(1, "level");
+    let flow = config.flow.init(map.channels, &mut rng, &device);
+    let mixture = Mixture::init(3, 4, map.channels, &mut rng);
+    let kernels = Level::<Flex>::new(map, flow, mixture, &config.flow, &device);
+    assert!(kernels.on_cpu.is_some());
+    let operations = Level {
+        on_cpu: None,
+        ..kernels.clone()
+    };
+    let values: Vec<f32> = (0..3 * map.positions() * map.channels)
+        .map(|_| rng.random_range(-2.0..2.0))
+        .collect();
+    let shape = [3, map.positions(), map.channels];
+    let vectors = Tensor::<Flex, 3>::from_data(TensorData::new(values, shape), &device);
+    let (a, b) = (kernels.votes(vectors.clone()), operations.votes(vectors));
+    assert_eq!(a.entropies.len(), 3 * map.positions());
+    let pairs = |a: &[f32], b: &[f32]| {
+        for (a, b) in a.iter().zip(b) {
+            assert!((a - b).abs() < 1e-4 * b.abs().max(0.1), "{a} and {b}");
+        }
+    };
+    pairs(&a.likelihoods, &b.likelihoods);
+    pairs(&a.entropies, &b.entropies);
 }
 
 #[test]
