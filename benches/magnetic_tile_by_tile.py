@@ -58,4 +58,5 @@ def main():
     print(f"{len(groups)} tiles, {trained} images to train on, {len(free) - trained} normal images to test on")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::data::known::relative_name;
-use burn_ad::data::{Dataset, Geometry, KnownSplit, Loader, Preprocess};
+use burn_ad::data::{
+    Dataset, Geometry, IndexOptions, KnownSplit, Layout, Loader, Preprocess, index, index_products,
+};
 use burn_ad::flow::StateDict;
 use burn_ad::method::bgad::Boundary;
 use burn_ad::method::{
@@ -21,6 +23,23 @@ use crate::progress::{Progress, duration};
 use crate::settings::{Protocol, Settings, TrainSettings};
 use crate::train_log::Recorder;
 use crate::weights::ChosenWeights;
+
+/// Lists the images of a folder: of all its products for methods that learn several, else of one.
+///
+/// # Errors
+/// When the folder cannot be read or follows no layout.
+pub(crate) fn images_below(
+    root: &Path,
+    method: &MethodConfig,
+    layout: Layout,
+    options: &IndexOptions,
+) -> Result<Dataset> {
+    if method.has_classes() {
+        index_products(root, layout, options)
+    } else {
+        index(root, layout, options)
+    }
+}
 
 /// Chooses the known anomalies that the settings ask for, and says how many there are.
 ///
@@ -77,7 +96,7 @@ pub(crate) fn check_known(settings: &Settings) -> Result<()> {
         names.join(", ")
     };
     match (settings.anomalies.count.is_none(), method) {
-        (false, MethodConfig::Npad(_)) => Err(Error::usage(format!(
+        (false, MethodConfig::Npad(_) | MethodConfig::Hgad(_)) => Err(Error::usage(format!(
             "{method} learns from normal images alone; known anomalies mean nothing to it"
         ))
         .help(format!("leave them out, or choose one of: {}", learners()))),

@@ -1,12 +1,13 @@
 //! `burn-ad eval`: how good a model is on labelled images.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
 use burn_ad::data::known::leave_out;
-use burn_ad::data::{IndexOptions, Kinds, Layout, index};
-use burn_ad::method::ModelHeader;
+use burn_ad::data::{Dataset, IndexOptions, Kinds, Layout};
+use burn_ad::method::{MethodConfig, ModelHeader};
 use burn_ad::report::eval::Quality;
 use burn_ad::report::table::{Align, Table, number};
 use burn_ad::train::{Observer, Run};
@@ -21,6 +22,7 @@ use crate::evaluation::{
 use crate::output::print;
 use crate::progress::Progress;
 use crate::settings::{Protocol, Settings};
+use crate::training::images_below;
 use crate::weights::load_model;
 
 /// Measure a model on labelled images
@@ -32,7 +34,7 @@ use crate::weights::load_model;
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of the product
+    /// Folder of the product; for hgad also of several products, or of several such datasets
     #[arg(value_name = "DATA")]
     data: PathBuf,
     /// Folder for the results
@@ -64,6 +66,9 @@ pub(crate) struct EvalArgs {
     /// End with exit code 1 when an image could not be read
     #[arg(long)]
     strict: bool,
+    /// Score every image as the product it looks most like, also where its folder says which it is
+    #[arg(long)]
+    infer_classes: bool,
     /// How the folders are arranged [default: as in training]
     #[arg(long, value_parser = layout_parser())]
     layout: Option<String>,
@@ -77,7 +82,8 @@ impl EvalArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
         let header = ModelHeader::read(&self.model.model)?;
         let (layout, options) = self.split(&header)?;
-        let dataset = index(&self.data, layout, &options)?;
+        let mut dataset = images_below(&self.data, &header.method, layout, &options)?;
+        name_product(&mut dataset, &header.method);
         let mut dataset = self.kinds().tested(dataset)?;
         let backend = self.machine.prepare()?;
         FOLDER.prepare(&self.output, self.overwrite)?;
@@ -105,6 +111,7 @@ impl EvalArgs {
             },
             model: &self.model,
             read: &self.read,
+            infer_classes: self.infer_classes,
             progress: &mut progress,
         };
         let evaluated = dispatch(backend, job)?;
@@ -150,6 +157,7 @@ struct EvalJob<'a> {
     evaluation: Evaluation<'a>,
     model: &'a ModelArgs,
     read: &'a ReadArgs,
+    infer_classes: bool,
     progress: &'a mut Progress,
 }
 
@@ -161,9 +169,52 @@ impl Job for EvalJob<'_> {
         let mut model = load_model::<AB::InnerBackend>(model, weights.as_deref(), &device)?;
         let loader = self.read.loader(model.header());
         let seed = model.header().training.seed;
+        if self.infer_classes {
+            model.infer_classes();
+        } else {
+            warn_unknown(
+                self.evaluation.dataset,
+                &model.header().method,
+                &mut |message| self.progress.warn(message),
+            );
+        }
         let mut run = Run::<AB::InnerBackend>::new(device, seed, self.progress)
             .with_batch_size(self.read.batch_size);
         self.evaluation.run(&mut model, &loader, &mut run)
+    }
+}
+
+/// A folder of one product has its name; where the model knows a class of that name, its images are
+/// of this class.
+fn name_product(dataset: &mut Dataset, method: &MethodConfig) {
+    let MethodConfig::Hgad(config) = method else {
+        return;
+    };
+    let name = dataset.name.clone();
+    if config.classes.len() < 2 || !config.classes.contains(&name) {
+        return;
+    }
+    for sample in dataset.train.iter_mut().chain(&mut dataset.test) {
+        if sample.class().is_none() {
+            sample.kind = format!("{name}/{}", sample.kind);
+        }
+    }
+}
+
+/// Tells of products that the model has never seen.
+fn warn_unknown(dataset: &Dataset, method: &MethodConfig, warn: &mut dyn FnMut(&str)) {
+    let MethodConfig::Hgad(config) = method else {
+        return;
+    };
+    if config.classes.len() < 2 {
+        return;
+    }
+    let known = |class: &str| config.classes.iter().any(|known| known == class);
+    let classes: BTreeSet<&str> = dataset.test.iter().filter_map(|s| s.class()).collect();
+    for class in classes.into_iter().filter(|class| !known(class)) {
+        warn(&format!(
+            "the model knows no product '{class}': its images are scored as the one they look most like"
+        ));
     }
 }
 

@@ -264,6 +264,7 @@ impl Results<'_> {
                 let decision = Some(decision(scored.anomalous));
                 let mut row = PredictionRow::scored(name, scored.score, normalised, decision);
                 row.milliseconds = Some(scored.milliseconds);
+                row.class = scored.found_class;
                 row
             }
             Err(error) => {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
-use burn_ad::data::index;
 use burn_ad::method::ModelHeader;
 use burn_ad::train::Checkpoints;
 use burn_ad::{Error, Result};
@@ -16,7 +15,7 @@ use crate::output::{print, tell, write_json};
 use crate::progress::Progress;
 use crate::settings::{Flag, Settings};
 use crate::train_log::{self, Recorder, TrainLog};
-use crate::training::{Training, announce, known_anomalies, summary};
+use crate::training::{Training, announce, images_below, known_anomalies, summary};
 use crate::weights::ChosenWeights;
 
 /// Learn from normal images, and from a few known anomalies where the method can
@@ -26,7 +25,7 @@ use crate::weights::ChosenWeights;
 /// model directory when that is complete. It can be given to --config again.
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Folder of one product
+    /// Folder of one product; for hgad also of several products, or of several such datasets
     #[arg(value_name = "DATA")]
     data: PathBuf,
     /// Model directory to write
@@ -69,7 +68,7 @@ impl TrainArgs {
         let checkpoints = self.checkpoints(&settings)?;
         let backend = self.machine.prepare()?;
         let options = settings.index_options();
-        let dataset = index(&self.data, settings.data.layout, &options)?;
+        let dataset = images_below(&self.data, &settings.method, settings.data.layout, &options)?;
         let mut progress = Progress::new(quiet);
         let split = known_anomalies(&settings, &dataset, &mut progress)?;
         let weights = ChosenWeights::find(&settings.backbone, settings.train.seed)?;

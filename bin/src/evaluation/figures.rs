@@ -7,7 +7,9 @@ use burn_ad::method::{ModelHeader, ScoredImage};
 use burn_ad::metrics::{
     BestF1, PixelMetrics, ScoreMap, auroc, average_precision, best_f1, pixel_metrics,
 };
-use burn_ad::report::eval::{Counts, Decisions, EvalReport, KindReport, Quality, Timings};
+use burn_ad::report::eval::{
+    ClassReport, Counts, Decisions, EvalReport, KindReport, Quality, Timings,
+};
 use burn_ad::report::memory::peak_resident_bytes;
 
 use crate::backend::BackendName;
@@ -161,6 +163,8 @@ impl Figures<'_> {
             threshold: self.threshold.map(f64::from),
             decisions: self.threshold.map(|_| self.decisions(&labels)),
             kinds: self.kinds(measured)?,
+            classes: self.classes(measured)?,
+            class_accuracy: self.class_accuracy(|_| true),
             timings: Timings::of(Some(self.header.training.seconds), &milliseconds),
             peak_memory_bytes: peak_resident_bytes(),
         };
@@ -196,6 +200,50 @@ impl Figures<'_> {
             .into_iter()
             .map(|(anomalous, kind)| self.kind(kind, anomalous, measured))
             .collect()
+    }
+
+    /// One entry a product, where there are several.
+    fn classes(&self, measured: &Measured) -> Result<Vec<ClassReport>> {
+        let of_images = self.scored.iter().map(|image| &self.samples[image.index]);
+        let mut names: Vec<&str> = of_images.filter_map(Sample::class).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|class| {
+                let (scores, labels) = self.scores(|sample| sample.class() == Some(class));
+                let below = |map: &&Map| {
+                    let kind = map.kind.rsplit_once('/');
+                    kind.is_some_and(|(product, _)| product == class)
+                };
+                let maps: Vec<&Map> = measured.input.iter().filter(below).collect();
+                let has_masks = maps.iter().any(|map| map.mask.is_some());
+                let pixel = has_masks.then(|| measure(maps.into_iter())).transpose()?;
+                Ok(ClassReport {
+                    class: class.to_owned(),
+                    images: scores.len(),
+                    image_auroc: auroc(&scores, &labels)?,
+                    pixel_auroc: pixel.as_ref().and_then(|pixel| pixel.auroc),
+                    aupro: pixel.as_ref().and_then(|pixel| pixel.aupro),
+                    class_accuracy: self.class_accuracy(|sample| sample.class() == Some(class)),
+                })
+            })
+            .collect()
+    }
+
+    /// How many of the images that `keep` wants are taken for what they are, among those of known
+    /// product.
+    fn class_accuracy(&self, keep: impl Fn(&Sample) -> bool) -> Option<f64> {
+        let kept = self
+            .scored
+            .iter()
+            .map(|image| (image, &self.samples[image.index]))
+            .filter(|(_, sample)| keep(sample));
+        let decided: Vec<bool> = kept
+            .filter_map(|(image, sample)| Some(image.found_class.as_deref()? == sample.class()?))
+            .collect();
+        let right = decided.iter().filter(|right| **right).count();
+        (!decided.is_empty()).then(|| right as f64 / decided.len() as f64)
     }
 
     fn kind(&self, kind: &str, anomalous: bool, measured: &Measured) -> Result<KindReport> {

@@ -183,6 +183,7 @@ impl Evaluation<'_> {
             let mut row =
                 PredictionRow::scored(name(image.index), image.score, normalised, decision);
             row.milliseconds = Some(image.milliseconds);
+            row.class = image.found_class.clone();
             (image.index, row)
         }));
         rows.sort_by_key(|(index, _)| *index);

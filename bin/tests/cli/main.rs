@@ -6,6 +6,7 @@ mod bench;
 mod data;
 mod eval;
 mod experiment;
+mod hgad;
 mod interrupt;
 mod known;
 mod predict;

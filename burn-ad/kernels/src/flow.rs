@@ -286,6 +286,32 @@ pub fn likelihoods(
     values
 }
 
+/// What [`Pass::outputs`] gives, without memory for a backward pass.
+///
+/// # Panics
+/// If sizes do not fit `shape`.
+pub fn outputs(
+    shape: Shape,
+    blocks: &[Block],
+    x: &[f32],
+    condition: Condition<'_>,
+) -> (Vec<f32>, Vec<f32>) {
+    let vectors = x.len() / shape.channels;
+    let prepared = prepare(&shape, blocks, x, &condition);
+    let mut z = vec![0.0; x.len()];
+    let mut log_det = vec![0.0; vectors];
+    z.par_chunks_mut(TILE * shape.channels)
+        .zip(log_det.par_chunks_mut(TILE))
+        .zip(x.par_chunks(TILE * shape.channels))
+        .enumerate()
+        .for_each_init(Tile::default, |tile, (index, ((z, log_det), x))| {
+            tile.forward(&shape, &prepared, x, &condition, index * TILE, false);
+            z.copy_from_slice(&tile.z);
+            log_det.copy_from_slice(&tile.log_det);
+        });
+    (z, log_det)
+}
+
 fn prepare<'a>(
     shape: &Shape,
     blocks: &'a [Block],
@@ -314,12 +340,40 @@ impl Pass<'_> {
             .collect()
     }
 
+    /// `z`, `[vectors, channels]`, and logarithms of the determinant, `[vectors]`.
+    pub fn outputs(&self) -> (Vec<f32>, Vec<f32>) {
+        let mut z = Vec::with_capacity(self.vectors * self.shape.channels);
+        let mut log_det = Vec::with_capacity(self.vectors);
+        for tile in &self.workspace.tiles {
+            z.extend_from_slice(&tile.z);
+            log_det.extend_from_slice(&tile.log_det);
+        }
+        (z, log_det)
+    }
+
     /// Gradients with respect to all parameters; `seed` is the gradient with respect to each of
     /// [`likelihoods`](Self::likelihoods).
     ///
     /// # Panics
     /// If `seed` has not one value a vector.
     pub fn backward(self, seed: &[f32]) -> Vec<Block> {
+        self.gradients(seed, None)
+    }
+
+    /// Gradients with respect to all parameters; `z` and `log_det` are the gradients with respect
+    /// to the [`outputs`](Self::outputs).
+    ///
+    /// # Panics
+    /// If their sizes are not those of the outputs.
+    pub fn backward_outputs(self, z: &[f32], log_det: &[f32]) -> Vec<Block> {
+        let values = self.vectors * self.shape.channels;
+        assert_eq!(z.len(), values, "one seed a value of z");
+        self.gradients(log_det, Some(z))
+    }
+
+    /// `seed` is the gradient with respect to the log-determinants; `z` that with respect to `z`,
+    /// where it is not that of half the negative squared norm times `seed`.
+    fn gradients(self, seed: &[f32], z: Option<&[f32]>) -> Vec<Block> {
         assert_eq!(seed.len(), self.vectors, "one seed a vector");
         let Self {
             shape,
@@ -340,6 +394,14 @@ impl Pass<'_> {
                 sums.clear(&shape, &prepared);
                 for (index, (tile, seed)) in tiles.iter_mut().zip(seed.chunks(TILE)).enumerate() {
                     let first = (group * TILES_PER_GROUP + index) * TILE;
+                    match z {
+                        None => tile.seed_likelihood(&shape, seed),
+                        Some(z) => {
+                            let z = &z[first * shape.channels..][..seed.len() * shape.channels];
+                            tile.grad_z.clear();
+                            tile.grad_z.extend_from_slice(z);
+                        }
+                    }
                     tile.backward(&shape, &prepared, &condition, first, seed, sums);
                 }
             });
@@ -462,6 +524,20 @@ impl Tile {
         }
     }
 
+    /// The likelihood has -|z|^2 / 2.
+    fn seed_likelihood(&mut self, shape: &Shape, seed: &[f32]) {
+        let channels = shape.channels;
+        self.grad_z.resize(seed.len() * channels, 0.0);
+        let values = self.grad_z.chunks_exact_mut(channels);
+        for ((grad, z), seed) in values.zip(self.z.chunks_exact(channels)).zip(seed) {
+            for (grad, z) in grad.iter_mut().zip(z) {
+                *grad = -seed * z;
+            }
+        }
+    }
+
+    /// `seed` is the gradient with respect to the log-determinants; that with respect to `z` is in
+    /// place.
     fn backward(
         &mut self,
         shape: &Shape,
@@ -473,14 +549,6 @@ impl Tile {
     ) {
         let (channels, kept, moved) = (shape.channels, shape.kept(), shape.moved());
         let (hidden, rows) = (shape.hidden, seed.len());
-        // The likelihood has -|z|^2 / 2.
-        self.grad_z.resize(rows * channels, 0.0);
-        let values = self.grad_z.chunks_exact_mut(channels);
-        for ((grad, z), seed) in values.zip(self.z.chunks_exact(channels)).zip(seed) {
-            for (grad, z) in grad.iter_mut().zip(z) {
-                *grad = -seed * z;
-            }
-        }
         self.grad_y.resize(rows * channels, 0.0);
         self.grad_out.resize(rows * 2 * moved, 0.0);
         self.grad_hidden.resize(rows * hidden, 0.0);

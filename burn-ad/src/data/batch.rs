@@ -15,6 +15,8 @@ pub struct Batch<B: Backend> {
     pub images: Tensor<B, 4>,
     /// For each image the part that shows picture; the rest is letterbox padding.
     pub valid: Vec<Region>,
+    /// For each image the product it shows, where that is known.
+    pub classes: Vec<Option<String>>,
 }
 
 impl<B: Backend> Batch<B> {
@@ -30,6 +32,7 @@ impl<B: Backend> Batch<B> {
         Self {
             images,
             valid: vec![valid; count],
+            classes: vec![None; count],
         }
     }
 
@@ -47,7 +50,16 @@ impl<B: Backend> Batch<B> {
         Self {
             images: Tensor::from_data(data, device),
             valid: items.iter().map(|item| item.placement.valid).collect(),
+            classes: vec![None; items.len()],
         }
+    }
+
+    /// The same with the product that each sample shows; `items` are those of the batch.
+    #[must_use]
+    fn with_classes(mut self, items: &[Loaded], samples: &[Sample]) -> Self {
+        let class = |item: &Loaded| samples[item.index].class().map(str::to_owned);
+        self.classes = items.iter().map(class).collect();
+        self
     }
 }
 
@@ -73,12 +85,12 @@ pub fn for_each_batch<B: Backend>(
             Err(error) => unreadable(index, error)?,
         }
         if waiting.len() >= batch_size {
-            let batch = Batch::from_loaded(&waiting, size, device);
+            let batch = Batch::from_loaded(&waiting, size, device).with_classes(&waiting, samples);
             use_batch(batch, std::mem::take(&mut waiting))?;
         }
     }
     if !waiting.is_empty() {
-        let batch = Batch::from_loaded(&waiting, size, device);
+        let batch = Batch::from_loaded(&waiting, size, device).with_classes(&waiting, samples);
         use_batch(batch, waiting)?;
     }
     Ok(())

@@ -17,7 +17,7 @@ pub use batch::{Batch, for_each_batch};
 pub use check::{CheckReport, check};
 pub use geometry::{Filter, Fit, Geometry};
 pub use known::{Kinds, KnownAnomalies, KnownCount, KnownSplit};
-pub use layout::{IndexOptions, Layout, index};
+pub use layout::{IndexOptions, Layout, index, index_products};
 pub use loader::{Loaded, Loader, Preprocess};
 pub use normalise::Normalisation;
 pub use placement::{Placement, Region};

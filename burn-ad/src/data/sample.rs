@@ -93,10 +93,18 @@ pub struct Sample {
     pub image: ImageSource,
     /// Good or defective.
     pub label: Label,
-    /// The folder's name for what the image shows: `good`, or the kind of defect.
+    /// The folder's name for what the image shows: `good`, or the kind of defect; in a dataset of
+    /// several products the product's name and a slash before it (`bottle/good`).
     pub kind: String,
     /// The defective pixels; `None` for normal images and where nobody drew them.
     pub mask: Option<MaskSource>,
+}
+
+impl Sample {
+    /// The product that the image shows, in a dataset of several.
+    pub fn class(&self) -> Option<&str> {
+        self.kind.rsplit_once('/').map(|(class, _)| class)
+    }
 }
 
 /// The images of one product, split into training (normal only) and test images.

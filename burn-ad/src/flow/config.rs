@@ -54,6 +54,15 @@ impl FlowConfig {
         }
     }
 
+    /// HGAD's: 12 blocks, 256 position channels, otherwise as BGAD's (appendix C, published code).
+    pub fn hgad() -> Self {
+        Self {
+            blocks: 12,
+            position_channels: 256,
+            ..Self::bgad()
+        }
+    }
+
     /// # Errors
     /// When a field is out of its range.
     pub fn validate(&self) -> Result<()> {

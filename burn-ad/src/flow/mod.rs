@@ -24,7 +24,7 @@ pub use condition::Condition;
 pub use config::{Clamp, FlowConfig, Permutation};
 pub use coupling::CouplingBlock;
 pub use freia::StateDict;
-pub use on_cpu::{CpuFlow, computes_on_cpu};
+pub use on_cpu::{CpuFlow, OutputGradient, computes_on_cpu};
 pub use position::PositionCode;
 pub use stack::ConditionalFlow;
 

@@ -20,6 +20,15 @@ pub fn computes_on_cpu<B: Backend>(device: &B::Device) -> bool {
     ["flex", "ndarray"].iter().any(|cpu| name.contains(cpu))
 }
 
+/// Gradient of a loss with respect to what a flow gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputGradient {
+    /// With respect to `z`, `[vectors, channels]` row-major.
+    pub z: Vec<f32>,
+    /// With respect to the log-determinants, `[vectors]`.
+    pub log_det: Vec<f32>,
+}
+
 /// One flow's likelihoods and gradients on the CPU; keeps the memory of gradient steps.
 #[derive(Clone, Debug, Default)]
 pub struct CpuFlow {
@@ -83,12 +92,53 @@ impl CpuFlow {
             .into_iter()
             .map(|value| value / channels as f32)
             .collect();
-        let mut gradients = GradientsParams::new();
-        let device = flow.blocks()[0].scale.device();
-        for (block, values) in flow.blocks().iter().zip(pass.backward(&seed)) {
-            register(block, values, &device, &mut gradients);
-        }
-        Some(gradients)
+        Some(registered(flow, pass.backward(&seed)))
+    }
+
+    /// `z` (row-major) and log-determinants of `vectors`, row-major, one for each of `positions`.
+    ///
+    /// # Panics
+    /// If there are not as many vectors as positions.
+    pub fn outputs<B: Backend>(
+        &self,
+        flow: &ConditionalFlow<B>,
+        vectors: &[f32],
+        positions: &[usize],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let blocks = blocks_of(flow);
+        let shape = self.shape(flow, &blocks);
+        let indices = self.indices(positions);
+        let (tables, indices) = (&self.tables, &indices);
+        let condition = Condition { tables, indices };
+        flow::outputs(shape, &blocks, vectors, condition)
+    }
+
+    /// As [`gradients`](Self::gradients) for a loss of `z` and the log-determinants: these go to
+    /// `seed`, which gives the gradients with respect to both.
+    ///
+    /// # Panics
+    /// If there are not as many vectors as positions, or the gradients have other sizes.
+    pub fn gradients_of_outputs<AB: AutodiffBackend>(
+        &mut self,
+        flow: &ConditionalFlow<AB>,
+        vectors: &[f32],
+        positions: &[usize],
+        seed: impl FnOnce(&[f32], &[f32]) -> Option<OutputGradient>,
+    ) -> Option<GradientsParams> {
+        assert_eq!(
+            vectors.len(),
+            positions.len() * flow.channels(),
+            "one vector a position"
+        );
+        let blocks = blocks_of(flow);
+        let shape = self.shape(flow, &blocks);
+        let indices = self.indices(positions);
+        let (tables, indices) = (&self.tables, &indices);
+        let condition = Condition { tables, indices };
+        let pass = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
+        let (z, log_det) = pass.outputs();
+        let OutputGradient { z, log_det } = seed(&z, &log_det)?;
+        Some(registered(flow, pass.backward_outputs(&z, &log_det)))
     }
 
     fn shape<B: Backend>(&self, flow: &ConditionalFlow<B>, blocks: &[Block]) -> Shape {
@@ -147,6 +197,18 @@ fn to_host<B: Backend>(block: &CouplingBlock<B>) -> Block {
         offset: read(&block.offset),
         rotation: read(&block.rotation),
     }
+}
+
+fn registered<AB: AutodiffBackend>(
+    flow: &ConditionalFlow<AB>,
+    blocks: Vec<Block>,
+) -> GradientsParams {
+    let mut gradients = GradientsParams::new();
+    let device = flow.blocks()[0].scale.device();
+    for (block, values) in flow.blocks().iter().zip(blocks) {
+        register(block, values, &device, &mut gradients);
+    }
+    gradients
 }
 
 fn register<AB: AutodiffBackend>(
@@ -214,5 +276,57 @@ mod tests {
                 assert!((a - b).abs() < 1e-5 * b.abs().max(1.0), "{a} and {b}");
             }
         }
+    }
+
+    /// The likelihood's gradient is one of the outputs' gradients, and the way there is the same.
+    #[test]
+    fn gradients_of_outputs_include_those_of_likelihoods() {
+        let device = Default::default();
+        let config = FlowConfig {
+            blocks: 2,
+            position_channels: 8,
+            ..FlowConfig::bgad()
+        };
+        let (channels, count) = (6, 600);
+        let flow: ConditionalFlow<burn_autodiff::Autodiff<Flex>> =
+            config.init(channels, &mut stream_rng(4, "flow"), &device);
+        let mut rng = stream_rng(5, "data");
+        let vectors: Vec<f32> = (0..count * channels)
+            .map(|_| rng.random_range(-3.0..3.0))
+            .collect();
+        let positions: Vec<usize> = (0..count).map(|_| rng.random_range(0..42)).collect();
+        let seeds: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let mut cpu = CpuFlow::new([6, 7], 8);
+        let by_likelihood = cpu.gradients(&flow, &vectors, &positions, |_| {
+            Some(seeds.iter().map(|seed| seed * channels as f32).collect())
+        });
+        let mut outputs = None;
+        let by_outputs = cpu.gradients_of_outputs(&flow, &vectors, &positions, |z, log_det| {
+            outputs = Some((z.to_vec(), log_det.to_vec()));
+            let z = z.chunks(channels).zip(&seeds);
+            Some(OutputGradient {
+                z: z.flat_map(|(z, seed)| z.iter().map(move |z| -seed * z))
+                    .collect(),
+                log_det: seeds.clone(),
+            })
+        });
+        assert_eq!(outputs, Some(cpu.outputs(&flow, &vectors, &positions)));
+        let (a, b) = (by_likelihood.expect("given"), by_outputs.expect("given"));
+        for block in flow.blocks() {
+            for (name, param) in block.named() {
+                let of =
+                    |gradients: &GradientsParams| gradients.get::<Flex, 2>(param.id).map(to_vec);
+                assert_eq!(of(&a).is_some(), name != "rotation");
+                // Seeds are divided by the channels and multiplied again.
+                for (a, b) in of(&a).iter().flatten().zip(of(&b).iter().flatten()) {
+                    assert!(
+                        (a - b).abs() <= 1e-4 * b.abs().max(1e-2),
+                        "{name}: {a}, {b}"
+                    );
+                }
+            }
+        }
+        let nothing = cpu.gradients_of_outputs(&flow, &vectors, &positions, |_, _| None);
+        assert!(nothing.is_none());
     }
 }

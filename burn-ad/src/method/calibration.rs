@@ -96,7 +96,7 @@ impl Calibration {
     /// A score in (0, 1): 0.5 at the threshold, 0.01 at the median of normal images, strictly
     /// increasing (logistic), so it can be compared between models.
     pub fn normalise(&self, score: f32) -> f32 {
-        let spread = f64::from(self.threshold - self.median).max(f64::from(f32::EPSILON));
+        let spread = f64::from(self.threshold - self.median).max(resolution(self.threshold));
         let slope = (1.0 / NORMALISED_MEDIAN - 1.0).ln() / spread;
         let margin = slope * f64::from(score - self.threshold);
         (1.0 / (1.0 + (-margin).exp())) as f32
@@ -108,9 +108,15 @@ impl Calibration {
     }
 }
 
+/// The smallest difference from `value` that means something: scores may be tiny, as products of
+/// maps are.
+fn resolution(value: f32) -> f64 {
+    f64::from(f32::EPSILON * value.abs()).max(f64::from(f32::MIN_POSITIVE))
+}
+
 /// Colours run from the median normal pixel to twice the way up to the threshold.
 fn display_range(pixel_median: f32, pixel_threshold: f32) -> [f32; 2] {
-    let span = (pixel_threshold - pixel_median).max(f32::EPSILON * pixel_threshold.abs().max(1.0));
+    let span = (pixel_threshold - pixel_median).max(resolution(pixel_threshold) as f32);
     [pixel_median, pixel_median + 2.0 * span]
 }
 
@@ -147,6 +153,30 @@ mod tests {
         let flat = Calibration::fit(&[2.0], &[2.0], 2.0, 0.1, CalibrationSource::Training).unwrap();
         assert!(flat.normalise(1.0) >= 0.0 && flat.normalise(3.0) <= 1.0);
         assert!(flat.normalise(2.0).is_finite());
+        let zero = Calibration::fit(&[0.0], &[0.0], 0.0, 0.1, CalibrationSource::Training).unwrap();
+        assert!(zero.normalise(0.0).is_finite() && zero.normalise(1.0) <= 1.0);
+    }
+
+    #[test]
+    fn tiny_scores_are_normalised_as_large_ones() {
+        let scores = |factor: f32| -> Calibration {
+            let scores: Vec<f32> = (1..=199).map(|v| v as f32 * factor).collect();
+            Calibration::fit(
+                &scores,
+                &scores,
+                100.0 * factor,
+                0.01,
+                CalibrationSource::HeldOut,
+            )
+            .unwrap()
+        };
+        let (large, tiny) = (scores(1.0), scores(1e-12));
+        for score in [50.0, 150.0, 250.0] {
+            let difference = large.normalise(score) - tiny.normalise(score * 1e-12);
+            assert!(difference.abs() < 1e-5, "{score}: {difference}");
+        }
+        let [low, high] = tiny.display_range;
+        assert!((low / 1e-10 - 1.0).abs() < 1e-5 && (high / 2.96e-10 - 1.0).abs() < 1e-3);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use super::bgad::{Bgad, BgadConfig};
+use super::hgad::{Hgad, HgadConfig};
 use super::npad::{Npad, NpadConfig};
 use super::{Detector, Fit, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig};
@@ -21,12 +22,21 @@ pub enum MethodConfig {
     Npad(NpadConfig),
     /// BGAD and its relatives NFAD and BGAD-dagger.
     Bgad(BgadConfig),
+    /// HGAD and its ablations.
+    Hgad(HgadConfig),
 }
 
 impl MethodConfig {
     /// The names that [`preset`](Self::preset) knows.
-    pub const PRESETS: [&'static str; 6] =
-        ["npad", "padim", "patchcore", "nfad", "bgad", "bgad-dagger"];
+    pub const PRESETS: [&'static str; 7] = [
+        "npad",
+        "padim",
+        "patchcore",
+        "nfad",
+        "bgad",
+        "bgad-dagger",
+        "hgad",
+    ];
 
     /// The settings of a published system.
     ///
@@ -40,6 +50,7 @@ impl MethodConfig {
             "nfad" => Ok(Self::Bgad(BgadConfig::nfad())),
             "bgad" => Ok(Self::Bgad(BgadConfig::bgad())),
             "bgad-dagger" => Ok(Self::Bgad(BgadConfig::dagger())),
+            "hgad" => Ok(Self::Hgad(HgadConfig::hgad())),
             _ => Err(Error::usage(format!("there is no method '{name}'"))
                 .help(format!("the methods are {}", Self::PRESETS.join(", ")))),
         }
@@ -51,13 +62,14 @@ impl MethodConfig {
         match self {
             Self::Npad(config) => config.validate(),
             Self::Bgad(config) => config.validate(),
+            Self::Hgad(config) => config.validate(),
         }
     }
 
     /// Whether known anomalies change what is learnt.
     pub fn uses_anomalies(&self) -> bool {
         match self {
-            Self::Npad(_) => false,
+            Self::Npad(_) | Self::Hgad(_) => false,
             Self::Bgad(config) => config.uses_anomalies(),
         }
     }
@@ -67,11 +79,16 @@ impl MethodConfig {
     pub fn is_iterative(&self) -> bool {
         match self {
             Self::Npad(_) => false,
-            Self::Bgad(_) => true,
+            Self::Bgad(_) | Self::Hgad(_) => true,
         }
     }
 
-    /// Whether it has flows, which can start from a checkpoint.
+    /// Whether one model learns several products as classes of their own.
+    pub fn has_classes(&self) -> bool {
+        matches!(self, Self::Hgad(_))
+    }
+
+    /// Whether it has flows that can start from a checkpoint of FrEIA.
     pub fn has_flows(&self) -> bool {
         matches!(self, Self::Bgad(_))
     }
@@ -85,6 +102,7 @@ impl MethodConfig {
         match self {
             Self::Npad(_) => Ok(None),
             Self::Bgad(config) => config.parameters(backbone).map(Some),
+            Self::Hgad(config) => config.parameters(backbone).map(Some),
         }
     }
 
@@ -99,6 +117,9 @@ impl MethodConfig {
                 config.fit(backbone, data, run)?,
             ))),
             Self::Bgad(config) => Ok(AnyDetector::Bgad(Box::new(
+                config.fit(backbone, data, run)?,
+            ))),
+            Self::Hgad(config) => Ok(AnyDetector::Hgad(Box::new(
                 config.fit(backbone, data, run)?,
             ))),
         }
@@ -120,6 +141,10 @@ impl MethodConfig {
                 let detector = config.load(backbone, size, tensors, device)?;
                 Ok(AnyDetector::Bgad(Box::new(detector)))
             }
+            Self::Hgad(config) => {
+                let detector = config.load(backbone, size, tensors, device)?;
+                Ok(AnyDetector::Hgad(Box::new(detector)))
+            }
         }
     }
 }
@@ -127,13 +152,19 @@ impl MethodConfig {
 /// The preset whose settings these are, or the method's family name.
 impl fmt::Display for MethodConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Which classes there are depends on the data.
+        let mut own = self.clone();
+        if let Self::Hgad(config) = &mut own {
+            config.classes.clear();
+        }
         let preset = Self::PRESETS
             .iter()
-            .find(|name| Self::preset(name).is_ok_and(|preset| preset == *self));
+            .find(|name| Self::preset(name).is_ok_and(|preset| preset == own));
         match (preset, self) {
             (Some(name), _) => f.write_str(name),
             (None, Self::Npad(_)) => f.write_str("npad (own settings)"),
             (None, Self::Bgad(_)) => f.write_str("bgad (own settings)"),
+            (None, Self::Hgad(_)) => f.write_str("hgad (own settings)"),
         }
     }
 }
@@ -143,6 +174,17 @@ impl fmt::Display for MethodConfig {
 pub(super) enum AnyDetector<B: Backend> {
     Npad(Box<Npad<B>>),
     Bgad(Box<Bgad<B>>),
+    Hgad(Box<Hgad<B>>),
+}
+
+impl<B: Backend> AnyDetector<B> {
+    /// The settings it was trained with, where training adds to those it was given.
+    pub(super) fn config(&self) -> Option<MethodConfig> {
+        match self {
+            Self::Npad(_) | Self::Bgad(_) => None,
+            Self::Hgad(detector) => Some(MethodConfig::Hgad(detector.config().clone())),
+        }
+    }
 }
 
 impl<B: Backend> Detector<B> for AnyDetector<B> {
@@ -150,6 +192,31 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
         match self {
             Self::Npad(detector) => detector.predict(batch),
             Self::Bgad(detector) => detector.predict(batch),
+            Self::Hgad(detector) => detector.predict(batch),
+        }
+    }
+
+    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+        match self {
+            Self::Npad(detector) => detector.predict_and_classify(batch),
+            Self::Bgad(detector) => detector.predict_and_classify(batch),
+            Self::Hgad(detector) => detector.predict_and_classify(batch),
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        match self {
+            Self::Npad(detector) => detector.classes(),
+            Self::Bgad(detector) => detector.classes(),
+            Self::Hgad(detector) => detector.classes(),
+        }
+    }
+
+    fn infer_classes(&mut self) {
+        match self {
+            Self::Npad(detector) => detector.infer_classes(),
+            Self::Bgad(detector) => detector.infer_classes(),
+            Self::Hgad(detector) => detector.infer_classes(),
         }
     }
 
@@ -157,6 +224,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
         match self {
             Self::Npad(detector) => detector.backbone(),
             Self::Bgad(detector) => detector.backbone(),
+            Self::Hgad(detector) => detector.backbone(),
         }
     }
 
@@ -164,6 +232,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
         match self {
             Self::Npad(detector) => detector.tensors(),
             Self::Bgad(detector) => detector.tensors(),
+            Self::Hgad(detector) => detector.tensors(),
         }
     }
 
@@ -176,6 +245,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
         match self {
             Self::Npad(detector) => detector.adopt_statistics(samples, loader, run),
             Self::Bgad(detector) => detector.adopt_statistics(samples, loader, run),
+            Self::Hgad(detector) => detector.adopt_statistics(samples, loader, run),
         }
     }
 }

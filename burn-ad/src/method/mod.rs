@@ -3,6 +3,8 @@
 pub mod bgad;
 mod calibration;
 mod config;
+mod flow_learner;
+pub mod hgad;
 mod model;
 pub mod npad;
 mod padding;
@@ -37,6 +39,20 @@ pub struct Prediction<B: Backend> {
 pub trait Detector<B: Backend>: Send {
     /// Scores images. What one image gets does not depend on the others in the batch.
     fn predict(&self, batch: &Batch<B>) -> Prediction<B>;
+
+    /// The same, with the class that each image looks most like; none for methods without classes.
+    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+        (self.predict(batch), Vec::new())
+    }
+
+    /// The classes it tells apart, in the order of its index; empty for methods without classes.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    /// From now on images are scored as the class they look most like, also where a batch names
+    /// their class; changes nothing for methods without classes.
+    fn infer_classes(&mut self) {}
 
     /// The frozen feature extractor it looks through.
     fn backbone(&self) -> &Backbone<B>;

@@ -1,5 +1,6 @@
 //! A trained model: fitted, calibrated, saved as one directory and loaded again.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -138,6 +139,7 @@ impl<B: Backend> Model<B> {
         }
         let started = Instant::now();
         let (kept, held) = hold_out(samples.len(), options.calibration_share, run.seed);
+        let (kept, held) = with_every_class(kept, held, samples);
         let pick = |indices: &[usize]| -> Vec<Sample> {
             indices
                 .iter()
@@ -188,7 +190,7 @@ impl<B: Backend> Model<B> {
         let header = ModelHeader {
             format_version: FORMAT_VERSION,
             burn_ad_version: env!("CARGO_PKG_VERSION").to_owned(),
-            method: method.clone(),
+            method: detector.config().unwrap_or_else(|| method.clone()),
             backbone: record,
             preprocess: loader.preprocess().clone(),
             calibration,
@@ -213,6 +215,22 @@ impl<B: Backend> Model<B> {
     /// Scores a batch; raw scores, see [`Calibration`] for their meaning.
     pub fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
         self.detector.predict(batch)
+    }
+
+    /// The same, with the class that each image looks most like; none for methods without classes.
+    pub fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+        self.detector.predict_and_classify(batch)
+    }
+
+    /// The classes the model tells apart; empty for methods without classes.
+    pub fn classes(&self) -> &[String] {
+        self.detector.classes()
+    }
+
+    /// From now on images are scored as the class they look most like, also where their class is
+    /// known; changes nothing for methods without classes.
+    pub fn infer_classes(&mut self) {
+        self.detector.infer_classes();
     }
 
     /// Puts statistics of the test set into the scores, as the flow papers do (`--protocol paper`):
@@ -383,6 +401,21 @@ impl ModelHeader {
             .map_err(|error| error.path(&path))?;
         Ok(header)
     }
+}
+
+/// Gives images back that were to be held out where a class would otherwise have none to learn from.
+fn with_every_class(
+    mut kept: Vec<usize>,
+    held: Vec<usize>,
+    samples: &[Sample],
+) -> (Vec<usize>, Vec<usize>) {
+    let learnt: BTreeSet<Option<&str>> = kept.iter().map(|&index| samples[index].class()).collect();
+    let (held, back): (Vec<usize>, Vec<usize>) = held
+        .into_iter()
+        .partition(|&index| learnt.contains(&samples[index].class()));
+    kept.extend(back);
+    kept.sort_unstable();
+    (kept, held)
 }
 
 fn sync(path: &Path) -> Result<()> {

@@ -23,6 +23,8 @@ pub struct ScoredImage {
     pub anomalous: bool,
     /// One raw score a pixel of the model's input, `size * size`, row-major.
     pub map: Vec<f32>,
+    /// The class it looks most like; `None` for methods without classes.
+    pub found_class: Option<String>,
     /// Where the picture lies in the input.
     pub placement: Placement,
     /// The mask on the input's pixels, where the sample has one.
@@ -56,7 +58,8 @@ pub fn score_samples<B: Backend>(
         &mut |index, error| pass_on(index, Err(error)),
         &mut |batch, items| {
             let started = Instant::now();
-            let prediction = model.predict(&batch);
+            let (prediction, found) = model.predict_and_classify(&batch);
+            let mut found = found.into_iter();
             let scores = to_vec(prediction.image_scores);
             let maps = to_vec(prediction.anomaly_maps);
             let milliseconds = started.elapsed().as_secs_f64() * 1e3 / items.len() as f64;
@@ -65,6 +68,7 @@ pub fn score_samples<B: Backend>(
             for (item, (&score, map)) in items.into_iter().zip(scores.iter().zip(maps.chunks(area)))
             {
                 let index = item.index;
+                let found_class = found.next();
                 if !score.is_finite() || map.iter().any(|value| !value.is_finite()) {
                     let name = samples[index].image.name().into_owned();
                     let error = Error::numeric("the anomaly score is not finite").path(name);
@@ -80,6 +84,7 @@ pub fn score_samples<B: Backend>(
                         normalised_score: calibration.normalise(score),
                         anomalous: calibration.is_anomalous(score),
                         map: map.to_vec(),
+                        found_class,
                         placement: item.placement,
                         mask: item.mask,
                         milliseconds,

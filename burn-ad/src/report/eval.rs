@@ -40,6 +40,12 @@ pub struct EvalReport {
     pub decisions: Option<Decisions>,
     /// The same by folder name of the test images (`good`, `scratch`, ...).
     pub kinds: Vec<KindReport>,
+    /// The same by product, for datasets of several; empty otherwise.
+    #[serde(default)]
+    pub classes: Vec<ClassReport>,
+    /// Share of the images whose most likely class is their own; `None` for methods without classes.
+    #[serde(default)]
+    pub class_accuracy: Option<f64>,
     /// Speed.
     pub timings: Timings,
     /// Peak resident memory of the process, in bytes.
@@ -150,6 +156,23 @@ pub struct KindReport {
     pub aupro: Option<f64>,
 }
 
+/// Results on the test images of one product of several, against its own normal images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Name of the product.
+    pub class: String,
+    /// Number of images.
+    pub images: usize,
+    /// AUROC of the images.
+    pub image_auroc: Option<f64>,
+    /// Pixel AUROC.
+    pub pixel_auroc: Option<f64>,
+    /// AUPRO.
+    pub aupro: Option<f64>,
+    /// Share of the images that the model takes for this product; `None` for methods without classes.
+    pub class_accuracy: Option<f64>,
+}
+
 /// Wall-clock times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
@@ -221,6 +244,7 @@ impl EvalReport {
             ("pixel average precision", pixel.average_precision, 4),
             ("pixel best F1 (test-set threshold)", pixel.best_f1, 4),
             ("AUPRO (limit 0.3)", pixel.aupro, 4),
+            ("class accuracy", self.class_accuracy, 4),
             ("threshold (image score)", self.threshold, 4),
             (
                 "detection rate at threshold",
@@ -266,6 +290,41 @@ impl EvalReport {
         table
     }
 
+    /// Results by product, one per row, and their mean.
+    pub fn classes(&self) -> Table {
+        let mut table = Table::new([
+            ("product", Align::Left),
+            ("images", Align::Right),
+            ("image AUROC", Align::Right),
+            ("pixel AUROC", Align::Right),
+            ("AUPRO", Align::Right),
+            ("class accuracy", Align::Right),
+        ]);
+        let mean = |of: &dyn Fn(&ClassReport) -> Option<f64>| {
+            let values: Vec<f64> = self.classes.iter().filter_map(of).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let mean = ClassReport {
+            class: "mean".to_owned(),
+            images: self.classes.iter().map(|class| class.images).sum(),
+            image_auroc: mean(&|class| class.image_auroc),
+            pixel_auroc: mean(&|class| class.pixel_auroc),
+            aupro: mean(&|class| class.aupro),
+            class_accuracy: mean(&|class| class.class_accuracy),
+        };
+        for class in self.classes.iter().chain([&mean]) {
+            table.row([
+                class.class.clone(),
+                class.images.to_string(),
+                number(class.image_auroc, 4),
+                number(class.pixel_auroc, 4),
+                number(class.aupro, 4),
+                number(class.class_accuracy, 4),
+            ]);
+        }
+        table
+    }
+
     /// Decisions at the threshold against the truth; `None` without a threshold.
     pub fn confusion(&self) -> Option<Table> {
         let counts = self.decisions?;
@@ -305,6 +364,9 @@ impl EvalReport {
     pub fn text(&self) -> String {
         let mut parts = vec![self.title() + "\n", self.summary().text()];
         parts.extend(self.confusion().map(|table| table.text()));
+        if !self.classes.is_empty() {
+            parts.push(self.classes().text());
+        }
         if !self.kinds.is_empty() {
             parts.push(self.kinds().text());
         }
@@ -365,6 +427,8 @@ pub(super) mod tests {
                     aupro: None,
                 },
             ],
+            classes: Vec::new(),
+            class_accuracy: None,
             timings: Timings::of(Some(1.5), &[10.0, 30.0, 20.0]),
             peak_memory_bytes: Some(512 << 20),
         }
@@ -420,6 +484,29 @@ pub(super) mod tests {
             text.lines()
                 .any(|line| line.contains("best F1") && line.ends_with(" -"))
         );
+    }
+
+    #[test]
+    fn products_come_with_their_mean() {
+        let class = |class: &str, image_auroc: f64, pixel_auroc: Option<f64>| ClassReport {
+            class: class.into(),
+            images: 7,
+            image_auroc: Some(image_auroc),
+            pixel_auroc,
+            ..ClassReport::default()
+        };
+        let report = EvalReport {
+            classes: vec![class("bottle", 0.5, Some(0.75)), class("cable", 0.75, None)],
+            class_accuracy: Some(0.875),
+            ..example()
+        };
+        let text = report.text();
+        let mean = text
+            .lines()
+            .find(|line| line.trim_start().starts_with("mean"));
+        let words: Vec<&str> = mean.expect("a mean").split_whitespace().collect();
+        assert_eq!(words, ["mean", "14", "0.6250", "0.7500", "-", "-"]);
+        assert!(text.contains("bottle") && text.contains("0.8750"));
     }
 
     #[test]

@@ -58,6 +58,9 @@ fn render(report: &EvalReport, items: &[GalleryItem]) -> String {
     page.push_str("<section><h2>Results</h2><div class=\"figures\">");
     write_table(&mut page, "Whole test set", &report.summary());
     page.push_str("<div>");
+    if !report.classes.is_empty() {
+        write_table(&mut page, "By product", &report.classes());
+    }
     if !report.kinds.is_empty() {
         write_table(&mut page, "By kind of image", &report.kinds());
     }

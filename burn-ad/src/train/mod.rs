@@ -1,11 +1,13 @@
 //! What a training run is given besides data: a seed, a device, somebody who watches.
 
+mod adam;
 mod checkpoint;
 mod features;
 mod run;
 mod schedule;
 mod split;
 
+pub use adam::Adam;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use features::{CacheStatistics, FeatureCache, Levels};
 pub use run::{Observer, Quiet, Run, Step, stream_rng};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::Result;
-use burn_ad::data::{Dataset, KnownSplit, index};
+use burn_ad::data::{Dataset, KnownSplit};
 use burn_ad::report::eval::EvalReport;
 use burn_ad::report::experiment::Figures;
 use burn_ad::report::memory::reset_peak;
@@ -16,7 +16,7 @@ use crate::backend::{BackendChoice, Job, dispatch};
 use crate::evaluation::{self, Evaluation, Heatmaps, warn_unreadable};
 use crate::progress::Progress;
 use crate::train_log::{self, Recorder, TrainLog};
-use crate::training::Training;
+use crate::training::{Training, images_below};
 
 /// The folder of all runs below that of the experiment.
 pub(super) const RUNS: &str = "runs";
@@ -48,7 +48,12 @@ impl Place<'_> {
             return Ok(Vec::new());
         };
         let settings = &first.settings;
-        let dataset = index(self.root, settings.data.layout, &settings.index_options())?;
+        let dataset = images_below(
+            self.root,
+            &settings.method,
+            settings.data.layout,
+            &settings.index_options(),
+        )?;
         let mut splits = Vec::with_capacity(trials.len());
         for trial in trials {
             let mut split = trial.settings.anomalies.choose(&dataset, trial.seed)?;

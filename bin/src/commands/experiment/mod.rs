@@ -10,7 +10,6 @@ mod trial;
 
 use std::collections::{BTreeSet, HashMap};
 
-use burn_ad::data::index;
 use burn_ad::train::Observer;
 use burn_ad::{Error, Result};
 
@@ -24,7 +23,7 @@ use crate::evaluation::one_line;
 use crate::output::{OutputFolder, print, tell};
 use crate::progress::{Progress, stop_if_interrupted};
 use crate::settings::Settings;
-use crate::training::announce;
+use crate::training::{announce, images_below};
 
 const FOLDER: OutputFolder<'static> = OutputFolder {
     command: "experiment",
@@ -57,7 +56,12 @@ impl ExperimentArgs {
             Some(data) => data.clone(),
             None => demo::draw(&self.product, &self.output, &mut progress)?,
         };
-        let dataset = index(&root, settings.data.layout, &settings.index_options())?;
+        let dataset = images_below(
+            &root,
+            &settings.method,
+            settings.data.layout,
+            &settings.index_options(),
+        )?;
         let grid = rows.with_split(&self.grid.split(&dataset)?);
         let source = Source {
             root: &root,

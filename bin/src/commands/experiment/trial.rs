@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use burn_ad::data::known::relative_name;
-use burn_ad::data::{Dataset, ImageSource, Kinds, index};
+use burn_ad::data::{Dataset, ImageSource, Kinds};
 use burn_ad::files::{hex, sha256_file};
 use burn_ad::{Error, Result};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::grid::{Grid, GridCell};
 use crate::backend::BackendName;
 use crate::settings::{Flag, Settings};
-use crate::training::check_known;
+use crate::training::{check_known, images_below};
 use crate::weights::ChosenWeights;
 
 /// What all runs have in common.
@@ -87,7 +87,12 @@ impl Source<'_> {
         )?);
         let mut settings = Settings::resolve_variant(self.config, self.sets, flags, &cell.sets)?;
         check_known(&settings)?;
-        let dataset = index(self.root, settings.data.layout, &settings.index_options())?;
+        let dataset = images_below(
+            self.root,
+            &settings.method,
+            settings.data.layout,
+            &settings.index_options(),
+        )?;
         settings.anomalies.choose(&dataset, seed)?;
         cell.tested.check(&dataset)?;
         let (weights, digest) = weights.find(&settings)?;

@@ -8,6 +8,7 @@ mod folder;
 mod magnetic_tile;
 mod masks;
 mod mvtec;
+mod products;
 mod split;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::products::index_products;
 use super::sample::Dataset;
 use crate::error::{Error, Result};
 

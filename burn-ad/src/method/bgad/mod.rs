@@ -9,7 +9,6 @@
 //! to it and anomalous ones above a second boundary are pushed below it ([`LossConfig`]).
 
 mod config;
-mod learner;
 mod loss;
 #[cfg(test)]
 mod parity;
@@ -22,8 +21,8 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
+pub use super::flow_learner::FlowLearner;
 pub use config::{BgadConfig, ScheduleConfig};
-pub use learner::FlowLearner;
 pub use loss::{Boundary, BoundaryReduction, ChunkLoss, LossConfig, WeightConfig};
 
 use self::pool::Pool;

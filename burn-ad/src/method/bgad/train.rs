@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::FlowLearner;
 use super::config::BgadConfig;
-use super::learner::FlowLearner;
 use super::loss::ChunkLoss;
 use super::plan::{batches, count};
 use super::pool::{Pool, Vectors};

@@ -60,6 +60,16 @@ fn small(name: &str) -> MethodConfig {
             config.schedule.learning_rate = 2e-3;
             config.schedule.versions = 1;
         }
+        MethodConfig::Hgad(config) => {
+            config.stride = 4;
+            config.scales = vec![1, 2];
+            config.flow.blocks = 2;
+            config.flow.position_channels = 8;
+            config.schedule.meta_epochs = 3;
+            config.schedule.sub_epochs = 1;
+            config.schedule.batch = 3;
+            config.schedule.learning_rate = 2e-3;
+        }
     }
     method
 }
@@ -109,7 +119,7 @@ pub(crate) fn npad_fitted_here_scores_as_fitted_on_flex<AB: AutodiffBackend>(pla
 pub(crate) fn a_model_file_gives_the_same_scores<AB: AutodiffBackend>(place: &Place<AB>) {
     let data = product();
     let test = &data.test[..SCORED];
-    for preset in ["npad", "patchcore", "bgad"] {
+    for preset in ["npad", "patchcore", "bgad", "hgad"] {
         let model = fit::<Autodiff<Flex>>(&small(preset), &data, &Default::default());
         let expected = scores(&model, test, 1);
         let read = read_by::<AB::InnerBackend>(&model, &place.device);

@@ -7,15 +7,16 @@ use burn::record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 
-use super::loss::ChunkLoss;
+use super::bgad::ChunkLoss;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Condition, ConditionalFlow, CpuFlow, Flow, PositionCode, computes_on_cpu, log_likelihood,
+    Condition, ConditionalFlow, CpuFlow, Flow, OutputGradient, PositionCode, computes_on_cpu,
+    log_likelihood,
 };
 use crate::tensors::to_vec;
 
 /// Adam's epsilon in PyTorch; burn's own default is larger.
-const ADAM_EPSILON: f32 = 1e-8;
+pub(super) const ADAM_EPSILON: f32 = 1e-8;
 
 /// A flow with its optimiser (Adam) and the position code of its map.
 pub struct FlowLearner<AB: AutodiffBackend> {
@@ -43,6 +44,13 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
         }
     }
 
+    /// Replaces the optimiser, before the first step.
+    #[must_use]
+    pub fn with_optimiser(mut self, config: &AdamConfig) -> Self {
+        self.optimiser = config.init();
+        self
+    }
+
     /// One optimiser step on `vectors` (row-major, one for each of `positions`).
     ///
     /// `loss` is given the log-likelihood a dimension of each vector. No step is taken when it is not
@@ -67,14 +75,40 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
             Some(steps) => steps.gradients(&self.flow, vectors, positions, seed),
             None => self.by_autodiff(vectors, positions, seed),
         };
-        if let Some(gradients) = gradients {
-            let flow = self.flow.clone();
-            self.flow = self.optimiser.step(learning_rate, flow, gradients);
-            if self.on_cpu.is_some() {
-                forget_unused_leaves::<AB>(&self.device);
-            }
-        }
+        self.descend(gradients, learning_rate);
         found.expect("the likelihoods were given to the loss")
+    }
+
+    /// One optimiser step for a loss that is not a function of the likelihood alone.
+    ///
+    /// `loss` is given `z` `[vectors, channels]` and the log-determinants, and gives the gradients
+    /// with respect to both, or `None` when no step is to be taken. Whether one was comes back.
+    ///
+    /// # Panics
+    /// If there are not as many vectors as positions, or the gradients have other sizes.
+    pub fn step_outputs(
+        &mut self,
+        vectors: &[f32],
+        positions: &[usize],
+        loss: impl FnOnce(&[f32], &[f32]) -> Option<OutputGradient>,
+        learning_rate: f64,
+    ) -> bool {
+        let gradients = match &mut self.on_cpu {
+            Some(steps) => steps.gradients_of_outputs(&self.flow, vectors, positions, loss),
+            None => self.outputs_by_autodiff(vectors, positions, loss),
+        };
+        let takes_step = gradients.is_some();
+        self.descend(gradients, learning_rate);
+        takes_step
+    }
+
+    fn descend(&mut self, gradients: Option<GradientsParams>, learning_rate: f64) {
+        let Some(gradients) = gradients else { return };
+        let flow = self.flow.clone();
+        self.flow = self.optimiser.step(learning_rate, flow, gradients);
+        if self.on_cpu.is_some() {
+            forget_unused_leaves::<AB>(&self.device);
+        }
     }
 
     /// Gradients by the backend's own operations.
@@ -85,17 +119,39 @@ impl<AB: AutodiffBackend> FlowLearner<AB> {
         seed: impl FnOnce(&[f32]) -> Option<Vec<f32>>,
     ) -> Option<GradientsParams> {
         let count = positions.len();
-        let condition = self.code.condition(positions, &self.device);
-        let condition: Condition<AB> = Condition::from_inner(condition);
-        let data = TensorData::new(vectors.to_vec(), [count, self.flow.channels()]);
-        let x = Tensor::<AB, 2>::from_data(data, &self.device);
-        let (z, log_det) = self.flow.forward(x, &condition);
+        let (z, log_det) = self.forward(vectors, positions);
         let likelihood = log_likelihood(z, log_det);
         let seed = seed(&to_vec(likelihood.clone().inner()))?;
         // The gradient with respect to the likelihoods is known; the flow's is the backend's work.
         let seed = Tensor::<AB, 1>::from_data(TensorData::new(seed, [count]), &self.device);
         let gradients = (likelihood * seed).sum().backward();
         Some(GradientsParams::from_grads(gradients, &self.flow))
+    }
+
+    /// The same for a loss of `z` and the log-determinants.
+    fn outputs_by_autodiff(
+        &self,
+        vectors: &[f32],
+        positions: &[usize],
+        loss: impl FnOnce(&[f32], &[f32]) -> Option<OutputGradient>,
+    ) -> Option<GradientsParams> {
+        let (z, log_det) = self.forward(vectors, positions);
+        let found = loss(&to_vec(z.clone().inner()), &to_vec(log_det.clone().inner()))?;
+        // A function with these gradients.
+        let by_z = TensorData::new(found.z, z.dims());
+        let by_log_det = TensorData::new(found.log_det, log_det.dims());
+        let by_z = (z * Tensor::from_data(by_z, &self.device)).sum();
+        let by_log_det = (log_det * Tensor::from_data(by_log_det, &self.device)).sum();
+        let gradients = (by_z + by_log_det).backward();
+        Some(GradientsParams::from_grads(gradients, &self.flow))
+    }
+
+    fn forward(&self, vectors: &[f32], positions: &[usize]) -> (Tensor<AB, 2>, Tensor<AB, 1>) {
+        let condition = self.code.condition(positions, &self.device);
+        let condition: Condition<AB> = Condition::from_inner(condition);
+        let data = TensorData::new(vectors.to_vec(), [positions.len(), self.flow.channels()]);
+        let x = Tensor::<AB, 2>::from_data(data, &self.device);
+        self.flow.forward(x, &condition)
     }
 
     /// The same without the kernels for the CPU: everything by the backend's own operations.
@@ -162,6 +218,67 @@ mod tests {
         tensors
     }
 
+    /// Vectors for more than one tile, the last one not full.
+    fn data(channels: usize) -> (Vec<f32>, Vec<usize>) {
+        let count = 700;
+        let mut rng = stream_rng(2, "data");
+        let vectors = (0..count * channels).map(|_| rng.random_range(-2.0..2.0));
+        let vectors = vectors.collect();
+        let positions = (0..count).map(|_| rng.random_range(0..99)).collect();
+        (vectors, positions)
+    }
+
+    fn assert_same_flow(fast: FlowLearner<Autodiff<Flex>>, slow: FlowLearner<Autodiff<Flex>>) {
+        let (mut fast, mut slow) = (tensors(fast), tensors(slow));
+        for ((name, a), (_, b)) in fast.iter_mut().zip(slow.iter_mut()) {
+            for (a, b) in a.values.iter().zip(&b.values) {
+                assert!((a - b).abs() < 2e-4, "{name}: {a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_of_outputs_takes_the_same_steps_by_kernels_and_by_autodiff() {
+        let device = Default::default();
+        let channels = 12;
+        let (vectors, positions) = data(channels);
+        let learner = || {
+            let config = FlowConfig {
+                blocks: 3,
+                position_channels: 8,
+                ..FlowConfig::bgad()
+            };
+            let flow = config.init(channels, &mut stream_rng(1, "flow"), &device);
+            let adam = AdamConfig::new()
+                .with_epsilon(ADAM_EPSILON)
+                .with_beta_2(0.99);
+            FlowLearner::new(flow, [9, 11], 8, &device).with_optimiser(&adam)
+        };
+        // Pulls z to 1 in every channel, and weighs vectors and channels differently.
+        let loss = |z: &[f32], log_det: &[f32]| {
+            let z = z
+                .iter()
+                .enumerate()
+                .map(|(i, z)| (z - 1.0) * (1 + i % 5) as f32 * 1e-4);
+            let log_det = log_det
+                .iter()
+                .enumerate()
+                .map(|(i, _)| -1e-4 * (i % 3) as f32);
+            Some(OutputGradient {
+                z: z.collect(),
+                log_det: log_det.collect(),
+            })
+        };
+        let (mut fast, mut slow) = (learner(), learner().without_kernels());
+        for _ in 0..5 {
+            assert!(fast.step_outputs(&vectors, &positions, loss, 1e-3));
+            assert!(slow.step_outputs(&vectors, &positions, loss, 1e-3));
+        }
+        assert!(!fast.step_outputs(&vectors, &positions, |_, _| None, 1e-3));
+        assert!(!slow.step_outputs(&vectors, &positions, |_, _| None, 1e-3));
+        assert_same_flow(fast, slow);
+    }
+
     #[test]
     fn kernels_and_autodiff_take_the_same_steps() {
         let device = Default::default();
@@ -181,13 +298,7 @@ mod tests {
                 let flow = config.init(channels, &mut stream_rng(1, "flow"), &device);
                 FlowLearner::new(flow, [9, 11], position_channels, &device)
             };
-            // More than one tile, and a last one that is not full.
-            let count = 700;
-            let mut rng = stream_rng(2, "data");
-            let vectors: Vec<f32> = (0..count * channels)
-                .map(|_| rng.random_range(-2.0..2.0))
-                .collect();
-            let positions: Vec<usize> = (0..count).map(|_| rng.random_range(0..99)).collect();
+            let (vectors, positions) = data(channels);
             let (mut fast, mut slow) = (learner(), learner().without_kernels());
             for step in 0..5 {
                 let loss = |values: &[f32]| {
@@ -204,13 +315,7 @@ mod tests {
                     "step {step}: {difference}"
                 );
             }
-            let (mut fast, slow) = (tensors(fast), tensors(slow));
-            let mut slow = slow;
-            for ((name, a), (_, b)) in fast.iter_mut().zip(slow.iter_mut()) {
-                for (a, b) in a.values.iter().zip(&b.values) {
-                    assert!((a - b).abs() < 2e-4, "{name}: {a} and {b}");
-                }
-            }
+            assert_same_flow(fast, slow);
         }
     }
 }

@@ -1,0 +1,525 @@
+//! HGAD: one flow model for all product classes, with a hierarchical Gaussian mixture behind it.
+//!
+//! Source: Yao, Li, Qian, Wang, Zhang, "Hierarchical Gaussian Mixture Normalizing Flow Modeling for
+//! Unified Anomaly Detection", ECCV 2024, supplementary and published code.
+//!
+//! One Gaussian for many products makes a flow send everything to it, anomalies included. Here each
+//! class has a centre of its own in the latent space, which the flow and the centres find together
+//! ([`LossConfig`]), and further centres around it. A vector is anomalous when it is unlikely under
+//! its class, or when its class is uncertain.
+
+mod classes;
+mod config;
+mod evidence;
+mod learner;
+mod loss;
+mod mixture;
+#[cfg(test)]
+mod parity;
+mod pool;
+mod scale;
+mod scales;
+#[cfg(test)]
+mod tests;
+mod train;
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use sha2::{Digest, Sha256};
+
+pub use config::{Evidence, HgadConfig, ScheduleConfig};
+pub use loss::{BatchLoss, LossConfig, Terms, Workspace};
+pub use mixture::Mixture;
+
+use self::classes::Classes;
+use self::evidence::{Posterior, Votes};
+use self::learner::ScaleLearner;
+use self::pool::Pool;
+use self::scale::{Levels, Scale, ScaleFit};
+use self::scales::{ScaleMap, Scales};
+use super::{Detector, Fit, Prediction, TrainingData, padding};
+use crate::backbone::{Backbone, digest};
+use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
+use crate::error::{Error, Result};
+use crate::files::hex;
+use crate::flow::{ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu};
+use crate::ops;
+use crate::tensors::{HostTensor, TensorSet, to_vec};
+use crate::train::{Run, Step};
+
+/// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
+const VECTORS_AT_ONCE: usize = 16_384;
+
+/// A trained HGAD.
+#[derive(Clone, Debug)]
+pub struct Hgad<B: Backend> {
+    config: HgadConfig,
+    backbone: Backbone<B>,
+    size: usize,
+    scales: Scales,
+    classes: Classes,
+    levels: Vec<Level<B>>,
+    likelihood_scale: Scale,
+    entropy_scale: Scale,
+    /// Whether known classes are not looked at.
+    infers_classes: bool,
+}
+
+/// Flow and mixture of one scale.
+#[derive(Clone, Debug)]
+struct Level<B: Backend> {
+    map: ScaleMap,
+    flow: ConditionalFlow<B>,
+    mixture: Mixture,
+    posterior: Posterior,
+    code: PositionCode<B>,
+    /// For backends that compute on the CPU.
+    on_cpu: Option<CpuFlow>,
+}
+
+impl<B: Backend> Level<B> {
+    fn new(
+        map: ScaleMap,
+        flow: ConditionalFlow<B>,
+        mixture: Mixture,
+        config: &FlowConfig,
+        device: &B::Device,
+    ) -> Self {
+        let channels = config.position_channels;
+        Self {
+            map,
+            flow,
+            posterior: Posterior::new(&mixture),
+            mixture,
+            code: PositionCode::new(map.grid, channels, device),
+            on_cpu: computes_on_cpu::<B>(device).then(|| CpuFlow::new(map.grid, channels)),
+        }
+    }
+
+    /// What vectors `[batch, positions, channels]` say, row by row.
+    fn votes(&self, vectors: Tensor<B, 3>) -> Votes {
+        let device = vectors.device();
+        let [batch, positions, channels] = vectors.dims();
+        if let Some(on_cpu) = &self.on_cpu {
+            let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
+            let (z, log_det) = on_cpu.outputs(&self.flow, &to_vec(vectors), &at);
+            return self.posterior.votes(&z, &log_det);
+        }
+        let images_at_once = (VECTORS_AT_ONCE / positions).max(1);
+        let mut votes = Votes::default();
+        for first in (0..batch).step_by(images_at_once) {
+            let images = images_at_once.min(batch - first);
+            let at: Vec<usize> = (0..images).flat_map(|_| 0..positions).collect();
+            let rows = vectors
+                .clone()
+                .narrow(0, first, images)
+                .reshape([images * positions, channels]);
+            let (z, log_det) = self.flow.forward(rows, &self.code.condition(&at, &device));
+            let part = self.posterior.votes(&to_vec(z), &to_vec(log_det));
+            votes.likelihoods.extend(part.likelihoods);
+            votes.entropies.extend(part.entropies);
+        }
+        votes
+    }
+}
+
+/// What a batch says, before it is compared with anything.
+struct Seen<B: Backend> {
+    /// Log-likelihoods under each image's class.
+    likelihoods: Levels<B>,
+    /// Negative entropies.
+    certainties: Levels<B>,
+    /// The class each image looks most like.
+    found: Vec<usize>,
+}
+
+impl<B: Backend> Hgad<B> {
+    fn new(
+        config: &HgadConfig,
+        backbone: Backbone<B>,
+        scales: Scales,
+        classes: Classes,
+        learnt: Vec<(ConditionalFlow<B>, Mixture)>,
+        size: usize,
+        device: &B::Device,
+    ) -> Self {
+        let maps = learnt.into_iter().zip(&scales.maps);
+        let levels = maps
+            .map(|((flow, mixture), &map)| Level::new(map, flow, mixture, &config.flow, device));
+        let unset = Scale::unset(scales.maps.len());
+        Self {
+            config: HgadConfig {
+                classes: classes.names().to_vec(),
+                ..config.clone()
+            },
+            backbone,
+            size,
+            classes,
+            levels: levels.collect(),
+            scales,
+            likelihood_scale: unset.clone(),
+            entropy_scale: unset,
+            infers_classes: false,
+        }
+    }
+
+    /// The settings it was trained with, and the classes it learnt.
+    pub fn config(&self) -> &HgadConfig {
+        &self.config
+    }
+
+    /// The mixture of each scale, with what the image's side is divided by there.
+    pub fn mixtures(&self) -> impl Iterator<Item = (usize, &Mixture)> {
+        self.levels
+            .iter()
+            .map(|level| (level.map.divisor, &level.mixture))
+    }
+
+    /// Looks at feature vectors, one tensor `[batch, positions, channels]` a scale; `known` is the
+    /// class of each image, where that is known.
+    fn see(&self, rows: Vec<Tensor<B, 3>>, valid: &[Region], known: &[Option<usize>]) -> Seen<B> {
+        let count = self.classes.count();
+        let device = rows[0].device();
+        let votes: Vec<Votes> = rows
+            .into_iter()
+            .zip(&self.levels)
+            .map(|(rows, level)| level.votes(rows))
+            .collect();
+        let found: Vec<usize> = (0..valid.len())
+            .map(|image| self.likeliest(&votes, image, &valid[image]))
+            .collect();
+        let chosen: Vec<usize> = found
+            .iter()
+            .zip(known)
+            .map(|(&found, known)| known.filter(|_| !self.infers_classes).unwrap_or(found))
+            .collect();
+        let (mut likelihoods, mut certainties) = (Vec::new(), Vec::new());
+        for (votes, level) in votes.iter().zip(&self.levels) {
+            let [rows, columns] = level.map.grid;
+            let map = |values: Vec<f32>| {
+                let data = TensorData::new(values, [valid.len(), rows, columns]);
+                let map = Tensor::from_data(data, &device);
+                padding::extend_over_padding(map, valid, self.size)
+            };
+            let images = votes.likelihoods.chunks_exact(rows * columns * count);
+            let of_class = images
+                .zip(&chosen)
+                .flat_map(|(image, &class)| image.iter().skip(class).step_by(count).copied());
+            likelihoods.push(map(of_class.collect()));
+            certainties.push(map(votes
+                .entropies
+                .iter()
+                .map(|entropy| -entropy)
+                .collect()));
+        }
+        Seen {
+            likelihoods,
+            certainties,
+            found,
+        }
+    }
+
+    /// The class under which an image is most likely: the largest sum over scales of the mean
+    /// log-likelihood over positions.
+    fn likeliest(&self, votes: &[Votes], image: usize, region: &Region) -> usize {
+        let count = self.classes.count();
+        let mut sums = vec![0.0f64; count];
+        for (votes, level) in votes.iter().zip(&self.levels) {
+            let positions = level.map.positions();
+            let rows = votes.likelihoods[image * positions * count..][..positions * count]
+                .chunks_exact(count);
+            let valid = padding::valid_cells(level.map.grid, region, self.size);
+            let inside = valid.iter().filter(|valid| **valid).count().max(1) as f64;
+            for (row, _) in rows.zip(valid).filter(|(_, valid)| *valid) {
+                for (sum, &likelihood) in sums.iter_mut().zip(row) {
+                    *sum += f64::from(likelihood) / inside;
+                }
+            }
+        }
+        let likelier = |best: usize, class: usize| {
+            if sums[class] > sums[best] {
+                class
+            } else {
+                best
+            }
+        };
+        (1..count).fold(0, likelier)
+    }
+
+    /// Raw anomaly maps `[batch, size, size]`.
+    fn anomaly_maps(&self, seen: &Seen<B>) -> Tensor<B, 3> {
+        let smooth = |maps| ops::gaussian_blur(maps, self.config.sigma);
+        let likelihood = || smooth(self.likelihood_scale.anomaly(&seen.likelihoods, self.size));
+        let entropy = || smooth(self.entropy_scale.anomaly(&seen.certainties, self.size));
+        match self.config.evidence {
+            // One class is always certain.
+            _ if self.classes.count() == 1 => likelihood(),
+            Evidence::Likelihood => likelihood(),
+            Evidence::Entropy => entropy(),
+            Evidence::Product => likelihood() * entropy(),
+        }
+    }
+
+    fn known(&self, batch: &Batch<B>) -> Vec<Option<usize>> {
+        let names = batch.classes.iter();
+        names
+            .map(|name| self.classes.index(name.as_deref()))
+            .collect()
+    }
+}
+
+impl<B: Backend> Detector<B> for Hgad<B> {
+    fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
+        self.predict_and_classify(batch).0
+    }
+
+    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+        let rows = self.scales.rows(&self.backbone, batch.images.clone());
+        let seen = self.see(rows, &batch.valid, &self.known(batch));
+        let anomaly_maps = self.anomaly_maps(&seen);
+        let names = self.classes.names();
+        let prediction = Prediction {
+            image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
+            anomaly_maps,
+        };
+        let found = seen.found.iter().map(|&class| names[class].clone());
+        (prediction, found.collect())
+    }
+
+    fn backbone(&self) -> &Backbone<B> {
+        &self.backbone
+    }
+
+    fn classes(&self) -> &[String] {
+        self.classes.names()
+    }
+
+    fn infer_classes(&mut self) {
+        self.infers_classes = true;
+    }
+
+    fn tensors(&self) -> TensorSet {
+        let mut tensors = TensorSet::default();
+        for level in &self.levels {
+            level.flow.save(&level.map.name("flow"), &mut tensors);
+            level.mixture.save(&level.map.name("mixture"), &mut tensors);
+        }
+        for (name, scale) in [
+            ("likelihood", &self.likelihood_scale),
+            ("entropy", &self.entropy_scale),
+        ] {
+            let maxima = HostTensor::new([scale.maxima.len()], scale.maxima.clone());
+            tensors.insert(format!("scale.{name}.maxima"), maxima);
+            let deficit = HostTensor::new([1], vec![scale.deficit]);
+            tensors.insert(format!("scale.{name}.deficit"), deficit);
+        }
+        tensors
+    }
+
+    fn adopt_statistics(
+        &mut self,
+        samples: &[Sample],
+        loader: &Loader,
+        run: &mut Run<'_, B>,
+    ) -> Result<()> {
+        let (device, batch_size, total) = (run.device.clone(), run.batch_size, samples.len());
+        let mut fits = Fits::new(self.levels.len());
+        let mut done = 0;
+        for_each_batch::<B>(
+            loader,
+            samples,
+            batch_size,
+            &device,
+            // Scoring reports them.
+            &mut |_, _| Ok(()),
+            &mut |batch, _| {
+                let rows = self.scales.rows(&self.backbone, batch.images.clone());
+                let seen = self.see(rows, &batch.valid, &self.known(&batch));
+                fits.add(&seen, &batch.valid);
+                done += batch.valid.len();
+                run.step(&Step {
+                    phase: "statistics of the test set",
+                    done: done as u64,
+                    total: total as u64,
+                    unit: "images",
+                    values: &[],
+                })
+            },
+        )?;
+        fits.finish(self, &device);
+        Ok(())
+    }
+}
+
+/// Extremes of both kinds of maps.
+struct Fits {
+    likelihoods: ScaleFit,
+    certainties: ScaleFit,
+}
+
+impl Fits {
+    fn new(scales: usize) -> Self {
+        Self {
+            likelihoods: ScaleFit::new(scales),
+            certainties: ScaleFit::new(scales),
+        }
+    }
+
+    fn add<B: Backend>(&mut self, seen: &Seen<B>, valid: &[Region]) {
+        self.likelihoods.add(&seen.likelihoods, valid);
+        self.certainties.add(&seen.certainties, valid);
+    }
+
+    fn finish<B: Backend>(self, hgad: &mut Hgad<B>, device: &B::Device) {
+        hgad.likelihood_scale = self.likelihoods.finish::<B>(hgad.size, device);
+        hgad.entropy_scale = self.certainties.finish::<B>(hgad.size, device);
+    }
+}
+
+impl Fit for HgadConfig {
+    type Detector<B: Backend> = Hgad<B>;
+
+    fn fit<AB: AutodiffBackend>(
+        &self,
+        backbone: Backbone<AB::InnerBackend>,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_, AB>,
+    ) -> Result<Hgad<AB::InnerBackend>> {
+        self.validate()?;
+        if !data.initial_flows.is_empty() {
+            return Err(Error::usage(
+                "hgad cannot begin with flows of a checkpoint: their centres are not in it",
+            ));
+        }
+        let size = data.loader.preprocess().geometry.size;
+        let scales = Scales::new(self, &backbone.config(), size)?;
+        let classes = Classes::of_training(self, data.fit)?;
+        let learners: Vec<ScaleLearner<AB>> = scales
+            .maps
+            .iter()
+            .map(|&map| {
+                let mut rng = run.rng(&map.name("flow"));
+                let flow = self.flow.init(map.channels, &mut rng, &run.device);
+                let mut rng = run.rng(&map.name("mixture"));
+                let centres = self.centres_used();
+                let mixture = Mixture::init(classes.count(), centres, map.channels, &mut rng);
+                ScaleLearner::new(self, map, flow, mixture, &run.device)
+            })
+            .collect();
+        let fingerprint = fingerprint(self, &backbone, data, run.seed)?;
+        let mut pool = Pool::fill(&backbone, &scales, &classes, data, run)?;
+        classes.warn_of_small(&pool.labels(), &mut |message| run.warn(message));
+        let learners = train::train(self, learners, &mut pool, &fingerprint, run)?;
+        let learnt = learners.into_iter().map(ScaleLearner::finish).collect();
+        let mut hgad = Hgad::new(
+            self,
+            backbone.clone(),
+            scales,
+            classes,
+            learnt,
+            size,
+            &run.device,
+        );
+        scale_to_training(&mut hgad, &mut pool, run)?;
+        if let Some(checkpoints) = &run.checkpoints {
+            checkpoints.remove()?;
+        }
+        Ok(hgad)
+    }
+
+    fn load<B: Backend>(
+        &self,
+        backbone: Backbone<B>,
+        size: usize,
+        mut tensors: TensorSet,
+        device: &B::Device,
+    ) -> Result<Hgad<B>> {
+        self.validate()?;
+        let scales = Scales::new(self, &backbone.config(), size)?;
+        let classes = Classes::of_model(self)?;
+        let learnt = scales
+            .maps
+            .iter()
+            .map(|map| {
+                let (channels, tensors) = (map.channels, &mut tensors);
+                let name = map.name("flow");
+                let flow = ConditionalFlow::load(&self.flow, channels, &name, tensors, device)?;
+                let name = map.name("mixture");
+                let centres = self.centres_used();
+                let mixture = Mixture::load(classes.count(), centres, channels, &name, tensors)?;
+                Ok((flow, mixture))
+            })
+            .collect::<Result<_>>()?;
+        let mut scale = |name: &str| -> Result<Scale> {
+            let maxima = format!("scale.{name}.maxima");
+            let deficit = format!("scale.{name}.deficit");
+            Ok(Scale {
+                maxima: tensors.take(&maxima, &[Some(scales.maps.len())])?.values,
+                deficit: tensors.take(&deficit, &[Some(1)])?.values[0],
+            })
+        };
+        let (likelihood_scale, entropy_scale) = (scale("likelihood")?, scale("entropy")?);
+        tensors.finish()?;
+        let hgad = Hgad::new(self, backbone, scales, classes, learnt, size, device);
+        Ok(Hgad {
+            likelihood_scale,
+            entropy_scale,
+            ..hgad
+        })
+    }
+}
+
+/// Identifies settings, weights, images with their classes, and seed of a run.
+fn fingerprint<B: Backend>(
+    config: &HgadConfig,
+    backbone: &Backbone<B>,
+    data: &TrainingData<'_>,
+    seed: u64,
+) -> Result<String> {
+    let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
+    let images: Vec<(String, Option<&str>)> = data
+        .fit
+        .iter()
+        .map(|sample| (sample.image.name().into_owned(), sample.class()))
+        .collect();
+    let all = (
+        config,
+        backbone.config(),
+        weights,
+        data.loader.preprocess(),
+        images,
+        seed,
+    );
+    let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
+    Ok(hex(&Sha256::digest(&json)))
+}
+
+/// The scale of scores, from the normal images that were learnt from.
+fn scale_to_training<AB: AutodiffBackend>(
+    hgad: &mut Hgad<AB::InnerBackend>,
+    pool: &mut Pool,
+    run: &mut Run<'_, AB>,
+) -> Result<()> {
+    let mut fits = Fits::new(hgad.levels.len());
+    let count = pool.count();
+    for index in 0..count {
+        let image = pool.image(index)?;
+        let rows = image.features.iter().zip(&hgad.scales.maps);
+        let rows = rows.map(|(values, map)| {
+            let data = TensorData::new(values.clone(), [1, map.positions(), map.channels]);
+            Tensor::from_data(data, &run.device)
+        });
+        let valid = [image.region];
+        let seen = hgad.see(rows.collect(), &valid, &[Some(image.label)]);
+        fits.add(&seen, &valid);
+        run.step(&Step {
+            phase: "scaling scores",
+            done: index as u64 + 1,
+            total: count as u64,
+            unit: "images",
+            values: &[],
+        })?;
+    }
+    fits.finish(hgad, &run.device);
+    Ok(())
+}
