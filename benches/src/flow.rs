@@ -3,7 +3,7 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::flow::{ConditionalFlow, FlowConfig};
 use burn_ad::method::bgad::{FlowLearner, LossConfig};
-use burn_ad::train::stream_rng;
+use burn_ad::train::{AdamSettings, stream_rng};
 use rand::RngExt;
 
 /// Vectors of one step.
@@ -18,7 +18,7 @@ pub fn learner<AB: AutodiffBackend>(
 ) -> FlowLearner<AB> {
     let config = FlowConfig::bgad();
     let flow: ConditionalFlow<AB> = config.init(channels, &mut stream_rng(0, "flow"), device);
-    FlowLearner::new(flow, [side; 2], config.position_channels, device)
+    FlowLearner::new(flow, [side; 2], AdamSettings::default(), device)
 }
 
 /// Features, nearly normal: `count` vectors, row-major.

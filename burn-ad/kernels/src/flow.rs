@@ -71,6 +71,34 @@ pub struct Block {
     pub rotation: Vec<f32>,
 }
 
+impl Block {
+    /// The parameters that training changes, in the order of the fields.
+    pub fn trained(&self) -> [&[f32]; 7] {
+        [
+            &self.weight_x,
+            &self.weight_condition,
+            &self.bias_hidden,
+            &self.weight_out,
+            &self.bias_out,
+            &self.scale,
+            &self.offset,
+        ]
+    }
+
+    /// The same, to be changed.
+    pub fn trained_mut(&mut self) -> [&mut [f32]; 7] {
+        [
+            &mut self.weight_x,
+            &mut self.weight_condition,
+            &mut self.bias_hidden,
+            &mut self.weight_out,
+            &mut self.bias_out,
+            &mut self.scale,
+            &mut self.offset,
+        ]
+    }
+}
+
 /// Conditions of all vectors: row `indices[i]` of each table, side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct Condition<'a> {

@@ -7,6 +7,7 @@
 //! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
 
 mod activation;
+pub mod adam;
 pub mod channels;
 pub mod conv;
 pub mod depthwise;

@@ -49,10 +49,12 @@ pub struct CouplingBlock<B: Backend> {
     pub(super) offset: Param<Tensor<B, 2>>,
     /// `R`, `[channels, channels]`; not trained.
     pub(super) rotation: Param<Tensor<B, 2>>,
+    /// The bound of the scaling.
     #[module(skip)]
-    alpha: f64,
+    pub(super) alpha: f64,
+    /// How it is kept.
     #[module(skip)]
-    clamp: Clamp,
+    pub(super) clamp: Clamp,
 }
 
 /// The tensors of a block on the host, row-major, named as its fields.
@@ -169,14 +171,15 @@ impl<B: Backend> CouplingBlock<B> {
         all
     }
 
-    /// `alpha`, and how it bounds the scaling.
-    pub(super) fn bound(&self) -> (f64, Clamp) {
-        (self.alpha, self.clamp)
-    }
-
     /// Channels of a vector.
     pub fn channels(&self) -> usize {
         self.scale.dims()[1]
+    }
+
+    /// Channels of the condition; 0 without one.
+    pub(super) fn condition_channels(&self) -> usize {
+        let weight = self.weight_condition.as_ref();
+        weight.map_or(0, |weight| weight.dims()[0])
     }
 
     /// `(s, a_t)`, each `[vectors, channels / 2]`, from the untransformed half.

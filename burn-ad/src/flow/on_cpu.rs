@@ -4,10 +4,9 @@
 //! vectors that stay in the cache instead of some hundred tensor operations.
 
 use burn::module::Param;
-use burn::optim::GradientsParams;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use burn_ad_kernels::flow::{self, Block, Clamp as KernelClamp, Condition, Shape, Workspace};
+use burn_ad_kernels::flow::{self, Block, Clamp as KernelClamp, Condition, Pass, Shape, Workspace};
 
 use super::coupling::CouplingBlock;
 use super::position::axis_tables;
@@ -29,88 +28,104 @@ pub struct OutputGradient {
     pub log_det: Vec<f32>,
 }
 
-/// One flow's likelihoods and gradients on the CPU; keeps the memory of gradient steps.
-#[derive(Clone, Debug, Default)]
+/// A flow's parameters in main memory, with what it takes to compute with them there; keeps the
+/// memory of gradient steps.
+#[derive(Clone, Debug)]
 pub struct CpuFlow {
+    shape: Shape,
+    blocks: Vec<Block>,
     tables: Vec<(Vec<f32>, usize)>,
     columns: usize,
     workspace: Workspace,
 }
 
 impl CpuFlow {
-    /// For vectors of a map of `grid` `[rows, columns]`.
-    pub fn new(grid: [usize; 2], position_channels: usize) -> Self {
+    /// A copy of `flow`, for vectors of a map of `grid` `[rows, columns]`.
+    pub fn new<B: Backend>(flow: &ConditionalFlow<B>, grid: [usize; 2]) -> Self {
+        let first = &flow.blocks()[0];
+        let position_channels = flow.position_channels();
         Self {
+            shape: Shape {
+                channels: flow.channels(),
+                condition: position_channels,
+                hidden: first.bias_hidden.dims()[1],
+                clamp: match first.clamp {
+                    Clamp::Tanh => KernelClamp::Tanh,
+                    Clamp::ScaledTanh => KernelClamp::ScaledTanh,
+                },
+                alpha: first.alpha as f32,
+            },
+            blocks: flow.blocks().iter().map(to_host).collect(),
             tables: axis_tables(grid, position_channels),
             columns: grid[1],
             workspace: Workspace::default(),
         }
     }
 
+    /// `flow` with these parameters, which ask for no gradients.
+    ///
+    /// # Panics
+    /// If it is shaped otherwise than the one this is a copy of.
+    #[must_use]
+    pub fn write_to<B: Backend>(&self, flow: ConditionalFlow<B>) -> ConditionalFlow<B> {
+        let blocks = flow.into_blocks().into_iter().zip(&self.blocks);
+        ConditionalFlow::new(
+            blocks
+                .map(|(block, values)| from_host(block, values))
+                .collect(),
+        )
+    }
+
+    /// The parameters.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The parameters, to be changed.
+    pub(crate) fn blocks_mut(&mut self) -> &mut [Block] {
+        &mut self.blocks
+    }
+
     /// Log-likelihoods a dimension of `vectors`, row-major, one for each of `positions`.
     ///
     /// # Panics
     /// If there are not as many vectors as positions.
-    pub fn likelihoods<B: Backend>(
-        &self,
-        flow: &ConditionalFlow<B>,
-        vectors: &[f32],
-        positions: &[usize],
-    ) -> Vec<f32> {
-        let blocks = blocks_of(flow);
-        let shape = self.shape(flow, &blocks);
-        let indices = self.indices(positions);
-        let (tables, indices) = (&self.tables, &indices);
+    pub fn likelihoods(&self, vectors: &[f32], positions: &[usize]) -> Vec<f32> {
+        let (tables, indices) = (&self.tables, &self.indices(positions));
         let condition = Condition { tables, indices };
-        let values = flow::likelihoods(shape, &blocks, vectors, condition);
-        per_dimension(values, flow.channels())
-    }
-
-    /// Log-likelihoods a dimension of `vectors` (row-major, one for each of `positions`) go to
-    /// `seed`, which gives the gradient of a loss with respect to each of them, or `None` when no
-    /// step is to be taken; the flow's gradients come back.
-    ///
-    /// # Panics
-    /// If there are not as many vectors as positions, or gradients as vectors.
-    pub fn gradients<AB: AutodiffBackend>(
-        &mut self,
-        flow: &ConditionalFlow<AB>,
-        vectors: &[f32],
-        positions: &[usize],
-        seed: impl FnOnce(&[f32]) -> Option<Vec<f32>>,
-    ) -> Option<GradientsParams> {
-        let channels = flow.channels();
-        assert_eq!(vectors.len(), positions.len() * channels, "vectors");
-        let blocks = blocks_of(flow);
-        let shape = self.shape(flow, &blocks);
-        let indices = self.indices(positions);
-        let (tables, indices) = (&self.tables, &indices);
-        let condition = Condition { tables, indices };
-        let pass = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
-        let values = per_dimension(pass.likelihoods(), channels);
-        let seed: Vec<f32> = seed(&values)?
-            .into_iter()
-            .map(|value| value / channels as f32)
-            .collect();
-        Some(registered(flow, pass.backward(&seed)))
+        let values = flow::likelihoods(self.shape, &self.blocks, vectors, condition);
+        per_dimension(values, self.shape.channels)
     }
 
     /// `z` (row-major) and log-determinants of `vectors`, row-major, one for each of `positions`.
     ///
     /// # Panics
     /// If there are not as many vectors as positions.
-    pub fn outputs<B: Backend>(
-        &self,
-        flow: &ConditionalFlow<B>,
+    pub fn outputs(&self, vectors: &[f32], positions: &[usize]) -> (Vec<f32>, Vec<f32>) {
+        let (tables, indices) = (&self.tables, &self.indices(positions));
+        let condition = Condition { tables, indices };
+        flow::outputs(self.shape, &self.blocks, vectors, condition)
+    }
+
+    /// Log-likelihoods a dimension of `vectors` (row-major, one for each of `positions`) go to
+    /// `seed`, which gives the gradient of a loss with respect to each of them, or `None` when no
+    /// step is to be taken; the gradients of all parameters come back.
+    ///
+    /// # Panics
+    /// If there are not as many vectors as positions, or gradients as vectors.
+    pub(crate) fn gradients(
+        &mut self,
         vectors: &[f32],
         positions: &[usize],
-    ) -> (Vec<f32>, Vec<f32>) {
-        let blocks = blocks_of(flow);
-        let shape = self.shape(flow, &blocks);
-        let indices = self.indices(positions);
-        let (tables, indices) = (&self.tables, &indices);
-        let condition = Condition { tables, indices };
-        flow::outputs(shape, &blocks, vectors, condition)
+        seed: impl FnOnce(&[f32]) -> Option<Vec<f32>>,
+    ) -> Option<Vec<Block>> {
+        let channels = self.shape.channels;
+        self.pass(vectors, positions, |pass| {
+            let values = per_dimension(pass.likelihoods(), channels);
+            let seed = seed(&values)?.into_iter();
+            let seed: Vec<f32> = seed.map(|value| value / channels as f32).collect();
+            Some(pass.backward(&seed))
+        })
     }
 
     /// As [`gradients`](Self::gradients) for a loss of `z` and the log-determinants: these go to
@@ -118,56 +133,55 @@ impl CpuFlow {
     ///
     /// # Panics
     /// If there are not as many vectors as positions, or the gradients have other sizes.
-    pub fn gradients_of_outputs<AB: AutodiffBackend>(
+    pub(crate) fn gradients_of_outputs(
         &mut self,
-        flow: &ConditionalFlow<AB>,
         vectors: &[f32],
         positions: &[usize],
         seed: impl FnOnce(&[f32], &[f32]) -> Option<OutputGradient>,
-    ) -> Option<GradientsParams> {
-        assert_eq!(
-            vectors.len(),
-            positions.len() * flow.channels(),
-            "one vector a position"
-        );
-        let blocks = blocks_of(flow);
-        let shape = self.shape(flow, &blocks);
-        let indices = self.indices(positions);
+    ) -> Option<Vec<Block>> {
+        self.pass(vectors, positions, |pass| {
+            let (z, log_det) = pass.outputs();
+            let OutputGradient { z, log_det } = seed(&z, &log_det)?;
+            Some(pass.backward_outputs(&z, &log_det))
+        })
+    }
+
+    /// Goes forward, and has the way back gone by `back`.
+    fn pass<T>(
+        &mut self,
+        vectors: &[f32],
+        positions: &[usize],
+        back: impl FnOnce(Pass<'_>) -> T,
+    ) -> T {
+        let Self { shape, blocks, .. } = self;
+        let expected = positions.len() * shape.channels;
+        assert_eq!(vectors.len(), expected, "one vector a position");
+        let indices = indices(&self.tables, self.columns, positions);
         let (tables, indices) = (&self.tables, &indices);
         let condition = Condition { tables, indices };
-        let pass = flow::forward(shape, &blocks, vectors, condition, &mut self.workspace);
-        let (z, log_det) = pass.outputs();
-        let OutputGradient { z, log_det } = seed(&z, &log_det)?;
-        Some(registered(flow, pass.backward_outputs(&z, &log_det)))
+        back(flow::forward(
+            *shape,
+            blocks,
+            vectors,
+            condition,
+            &mut self.workspace,
+        ))
     }
 
-    fn shape<B: Backend>(&self, flow: &ConditionalFlow<B>, blocks: &[Block]) -> Shape {
-        let (alpha, clamp) = flow.blocks()[0].bound();
-        Shape {
-            channels: flow.channels(),
-            condition: self.tables.iter().map(|(_, width)| width).sum(),
-            hidden: blocks[0].bias_hidden.len(),
-            clamp: match clamp {
-                Clamp::Tanh => KernelClamp::Tanh,
-                Clamp::ScaledTanh => KernelClamp::ScaledTanh,
-            },
-            alpha: alpha as f32,
-        }
-    }
-
-    /// The entry of each position in the tables of columns and rows.
     fn indices(&self, positions: &[usize]) -> Vec<Vec<u32>> {
-        let index = |of: &dyn Fn(usize) -> usize| -> Vec<u32> {
-            positions.iter().map(|&at| of(at) as u32).collect()
-        };
-        if self.tables.is_empty() {
-            return Vec::new();
-        }
-        vec![
-            index(&|at| at % self.columns),
-            index(&|at| at / self.columns),
-        ]
+        indices(&self.tables, self.columns, positions)
     }
+}
+
+/// The entry of each position in the tables of columns and rows.
+fn indices(tables: &[(Vec<f32>, usize)], columns: usize, positions: &[usize]) -> Vec<Vec<u32>> {
+    let index = |of: &dyn Fn(usize) -> usize| -> Vec<u32> {
+        positions.iter().map(|&at| of(at) as u32).collect()
+    };
+    if tables.is_empty() {
+        return Vec::new();
+    }
+    vec![index(&|at| at % columns), index(&|at| at / columns)]
 }
 
 fn per_dimension(mut values: Vec<f32>, channels: usize) -> Vec<f32> {
@@ -175,10 +189,6 @@ fn per_dimension(mut values: Vec<f32>, channels: usize) -> Vec<f32> {
         *value = *value / channels as f32 - HALF_LN_TAU as f32;
     }
     values
-}
-
-fn blocks_of<B: Backend>(flow: &ConditionalFlow<B>) -> Vec<Block> {
-    flow.blocks().iter().map(to_host).collect()
 }
 
 fn to_host<B: Backend>(block: &CouplingBlock<B>) -> Block {
@@ -199,40 +209,25 @@ fn to_host<B: Backend>(block: &CouplingBlock<B>) -> Block {
     }
 }
 
-fn registered<AB: AutodiffBackend>(
-    flow: &ConditionalFlow<AB>,
-    blocks: Vec<Block>,
-) -> GradientsParams {
-    let mut gradients = GradientsParams::new();
-    let device = flow.blocks()[0].scale.device();
-    for (block, values) in flow.blocks().iter().zip(blocks) {
-        register(block, values, &device, &mut gradients);
-    }
-    gradients
-}
-
-fn register<AB: AutodiffBackend>(
-    block: &CouplingBlock<AB>,
-    values: Block,
-    device: &AB::Device,
-    gradients: &mut GradientsParams,
-) {
-    let mut put = |param: &Param<Tensor<AB, 2>>, values: Vec<f32>| {
-        let data = TensorData::new(values, param.dims());
-        gradients.register(
-            param.id,
-            Tensor::<AB::InnerBackend, 2>::from_data(data, device),
-        );
+fn from_host<B: Backend>(block: CouplingBlock<B>, values: &Block) -> CouplingBlock<B> {
+    let write = |param: Param<Tensor<B, 2>>, values: &[f32]| {
+        param.map(|tensor| {
+            let data = TensorData::new(values.to_vec(), tensor.dims());
+            Tensor::from_data(data, &tensor.device())
+        })
     };
-    put(&block.weight_x, values.weight_x);
-    if let Some(weight) = &block.weight_condition {
-        put(weight, values.weight_condition);
+    CouplingBlock {
+        weight_x: write(block.weight_x, &values.weight_x),
+        weight_condition: block
+            .weight_condition
+            .map(|weight| write(weight, &values.weight_condition)),
+        bias_hidden: write(block.bias_hidden, &values.bias_hidden),
+        weight_out: write(block.weight_out, &values.weight_out),
+        bias_out: write(block.bias_out, &values.bias_out),
+        scale: write(block.scale, &values.scale),
+        offset: write(block.offset, &values.offset),
+        ..block
     }
-    put(&block.bias_hidden, values.bias_hidden);
-    put(&block.weight_out, values.weight_out);
-    put(&block.bias_out, values.bias_out);
-    put(&block.scale, values.scale);
-    put(&block.offset, values.offset);
 }
 
 #[cfg(test)]
@@ -263,8 +258,7 @@ mod tests {
                 .map(|_| rng.random_range(-3.0..3.0))
                 .collect();
             let positions: Vec<usize> = (0..count).map(|_| rng.random_range(0..42)).collect();
-            let found =
-                CpuFlow::new(grid, position_channels).likelihoods(&flow, &vectors, &positions);
+            let found = CpuFlow::new(&flow, grid).likelihoods(&vectors, &positions);
 
             let code = PositionCode::new(grid, position_channels, &device);
             let condition: FlowCondition<Flex> = code.condition(&positions, &device);
@@ -288,7 +282,7 @@ mod tests {
             ..FlowConfig::bgad()
         };
         let (channels, count) = (6, 600);
-        let flow: ConditionalFlow<burn_autodiff::Autodiff<Flex>> =
+        let flow: ConditionalFlow<Flex> =
             config.init(channels, &mut stream_rng(4, "flow"), &device);
         let mut rng = stream_rng(5, "data");
         let vectors: Vec<f32> = (0..count * channels)
@@ -296,12 +290,12 @@ mod tests {
             .collect();
         let positions: Vec<usize> = (0..count).map(|_| rng.random_range(0..42)).collect();
         let seeds: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let mut cpu = CpuFlow::new([6, 7], 8);
-        let by_likelihood = cpu.gradients(&flow, &vectors, &positions, |_| {
+        let mut cpu = CpuFlow::new(&flow, [6, 7]);
+        let by_likelihood = cpu.gradients(&vectors, &positions, |_| {
             Some(seeds.iter().map(|seed| seed * channels as f32).collect())
         });
         let mut outputs = None;
-        let by_outputs = cpu.gradients_of_outputs(&flow, &vectors, &positions, |z, log_det| {
+        let by_outputs = cpu.gradients_of_outputs(&vectors, &positions, |z, log_det| {
             outputs = Some((z.to_vec(), log_det.to_vec()));
             let z = z.chunks(channels).zip(&seeds);
             Some(OutputGradient {
@@ -310,23 +304,19 @@ mod tests {
                 log_det: seeds.clone(),
             })
         });
-        assert_eq!(outputs, Some(cpu.outputs(&flow, &vectors, &positions)));
+        assert_eq!(outputs, Some(cpu.outputs(&vectors, &positions)));
         let (a, b) = (by_likelihood.expect("given"), by_outputs.expect("given"));
-        for block in flow.blocks() {
-            for (name, param) in block.named() {
-                let of =
-                    |gradients: &GradientsParams| gradients.get::<Flex, 2>(param.id).map(to_vec);
-                assert_eq!(of(&a).is_some(), name != "rotation");
+        for (index, (a, b)) in a.iter().zip(&b).enumerate() {
+            assert!(a.rotation.is_empty() && a.trained().iter().all(|part| !part.is_empty()));
+            for (a, b) in a.trained().concat().iter().zip(b.trained().concat()) {
                 // Seeds are divided by the channels and multiplied again.
-                for (a, b) in of(&a).iter().flatten().zip(of(&b).iter().flatten()) {
-                    assert!(
-                        (a - b).abs() <= 1e-4 * b.abs().max(1e-2),
-                        "{name}: {a}, {b}"
-                    );
-                }
+                assert!(
+                    (a - b).abs() <= 1e-4 * b.abs().max(1e-2),
+                    "block {index}: {a}, {b}"
+                );
             }
         }
-        let nothing = cpu.gradients_of_outputs(&flow, &vectors, &positions, |_, _| None);
+        let nothing = cpu.gradients_of_outputs(&vectors, &positions, |_, _| None);
         assert!(nothing.is_none());
     }
 }

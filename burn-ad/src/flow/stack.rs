@@ -27,8 +27,17 @@ impl<B: Backend> ConditionalFlow<B> {
         self.blocks[0].channels()
     }
 
+    /// Channels of the position code that is its condition; 0 without one.
+    pub fn position_channels(&self) -> usize {
+        self.blocks[0].condition_channels()
+    }
+
     pub(super) fn blocks(&self) -> &[CouplingBlock<B>] {
         &self.blocks
+    }
+
+    pub(super) fn into_blocks(self) -> Vec<CouplingBlock<B>> {
+        self.blocks
     }
 
     /// Puts all tensors into `tensors`, with names that begin with `prefix`.

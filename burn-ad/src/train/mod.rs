@@ -7,7 +7,7 @@ mod run;
 mod schedule;
 mod split;
 
-pub use adam::Adam;
+pub use adam::{Adam, AdamSettings};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use features::{CacheStatistics, FeatureCache, Levels};
 pub use run::{Observer, Quiet, Run, Step, stream_rng};

@@ -67,11 +67,12 @@ struct Level<B: Backend> {
 impl<B: Backend> Level<B> {
     fn new(map: TapMap, flow: ConditionalFlow<B>, config: &FlowConfig, device: &B::Device) -> Self {
         let channels = config.position_channels;
+        let on_cpu = computes_on_cpu::<B>(device).then(|| CpuFlow::new(&flow, map.grid));
         Self {
             map,
             flow,
             code: PositionCode::new(map.grid, channels, device),
-            on_cpu: computes_on_cpu::<B>(device).then(|| CpuFlow::new(map.grid, channels)),
+            on_cpu,
         }
     }
 
@@ -82,7 +83,7 @@ impl<B: Backend> Level<B> {
         let [height, width] = self.map.grid;
         if let Some(on_cpu) = &self.on_cpu {
             let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
-            let values = on_cpu.likelihoods(&self.flow, &to_vec(vectors), &at);
+            let values = on_cpu.likelihoods(&to_vec(vectors), &at);
             return Tensor::from_data(TensorData::new(values, [batch, height, width]), &device);
         }
         let images_at_once = (VECTORS_AT_ONCE / positions).max(1);

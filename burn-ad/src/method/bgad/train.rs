@@ -19,7 +19,7 @@ use super::pool::{Pool, Vectors};
 use crate::error::{Error, Result};
 use crate::flow::ConditionalFlow;
 use crate::method::taps::{TapMap, Taps};
-use crate::train::{Checkpoint, CosineSchedule, Run, Step};
+use crate::train::{AdamSettings, Checkpoint, CosineSchedule, Run, Step};
 
 /// Where a run is; all that a checkpoint needs beside parameters and optimisers, because every
 /// random draw comes from a stream named by these numbers.
@@ -77,12 +77,7 @@ pub(super) fn train<AB: AutodiffBackend>(
             .zip(&taps.maps)
             .map(|(flow, &map)| Tap {
                 map,
-                learner: FlowLearner::new(
-                    flow,
-                    map.grid,
-                    config.flow.position_channels,
-                    &run.device,
-                ),
+                learner: FlowLearner::new(flow, map.grid, AdamSettings::default(), &run.device),
             })
             .collect(),
         position: Position::default(),

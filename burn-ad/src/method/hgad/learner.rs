@@ -1,7 +1,5 @@
 //! The flow and the mixture of one scale while they learn.
 
-use burn::optim::AdamConfig;
-use burn::optim::decay::WeightDecayConfig;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::config::HgadConfig;
@@ -10,8 +8,8 @@ use super::mixture::Mixture;
 use super::scales::ScaleMap;
 use crate::error::{Error, Result};
 use crate::flow::{ConditionalFlow, OutputGradient};
-use crate::method::flow_learner::{ADAM_EPSILON, FlowLearner};
-use crate::train::Adam;
+use crate::method::flow_learner::FlowLearner;
+use crate::train::{Adam, AdamSettings};
 
 /// Adam's betas (published code).
 const BETAS: [f64; 2] = [0.95, 0.99];
@@ -39,25 +37,28 @@ impl<AB: AutodiffBackend> ScaleLearner<AB> {
         mixture: Mixture,
         device: &AB::Device,
     ) -> Self {
-        let decay = config.schedule.weight_decay as f32;
-        let adam = AdamConfig::new()
-            .with_beta_1(BETAS[0] as f32)
-            .with_beta_2(BETAS[1] as f32)
-            .with_epsilon(ADAM_EPSILON)
-            .with_weight_decay((decay > 0.0).then(|| WeightDecayConfig::new(decay)));
+        let adam = |weight_decay: f64| AdamSettings {
+            betas: BETAS,
+            weight_decay,
+        };
         let optimisers = mixture
             .parts()
-            .map(|(_, _, values)| Adam::new(values.len(), BETAS, 0.0));
+            .map(|(_, _, values)| Adam::new(values.len(), adam(0.0)));
+        let flow_adam = adam(config.schedule.weight_decay);
         Self {
             map,
-            flow: FlowLearner::new(flow, map.grid, config.flow.position_channels, device)
-                .with_optimiser(&adam),
+            flow: FlowLearner::new(flow, map.grid, flow_adam, device),
             mixture,
             optimisers,
             loss: config.loss.clone(),
             center_lr_scale: config.schedule.center_lr_scale,
             workspace: Workspace::default(),
         }
+    }
+
+    /// Whether several may take their steps at once.
+    pub(super) fn is_on_host(&self) -> bool {
+        self.flow.is_on_host()
     }
 
     /// One step on `vectors` (row-major), each with its position and the class of its image. None is

@@ -86,13 +86,14 @@ impl<B: Backend> Level<B> {
         device: &B::Device,
     ) -> Self {
         let channels = config.position_channels;
+        let on_cpu = computes_on_cpu::<B>(device).then(|| CpuFlow::new(&flow, map.grid));
         Self {
             map,
             flow,
             posterior: Posterior::new(&mixture),
             mixture,
             code: PositionCode::new(map.grid, channels, device),
-            on_cpu: computes_on_cpu::<B>(device).then(|| CpuFlow::new(map.grid, channels)),
+            on_cpu,
         }
     }
 
@@ -102,7 +103,7 @@ impl<B: Backend> Level<B> {
         let [batch, positions, channels] = vectors.dims();
         if let Some(on_cpu) = &self.on_cpu {
             let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
-            let (z, log_det) = on_cpu.outputs(&self.flow, &to_vec(vectors), &at);
+            let (z, log_det) = on_cpu.outputs(&to_vec(vectors), &at);
             return self.posterior.votes(&z, &log_det);
         }
         let images_at_once = (VECTORS_AT_ONCE / positions).max(1);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -126,8 +127,11 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
                 .iter()
                 .map(|&image| pool.image(image))
                 .collect::<Result<_>>()?;
-            for scale in 0..self.learners.len() {
-                let loss = self.step(scale, &images, intra_phase, learning_rate, run)?;
+            let losses = self.steps(&images, intra_phase, learning_rate);
+            for (scale, loss) in losses.into_iter().enumerate() {
+                if !loss.is_finite() {
+                    return Err(self.diverged(scale, learning_rate, run));
+                }
                 self.position.sums.add(&loss);
             }
             self.position.batches = index + 1;
@@ -174,32 +178,32 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         Ok(())
     }
 
-    /// One step of one scale, on all vectors of a batch.
-    fn step(
+    /// One step of every scale, on all vectors of a batch.
+    fn steps(
         &mut self,
-        scale: usize,
         images: &[Vectors],
         intra_phase: bool,
         learning_rate: f64,
-        run: &Run<'_, AB>,
-    ) -> Result<BatchLoss> {
-        let learner = &mut self.learners[scale];
-        let channels = learner.map.channels;
-        let (mut vectors, mut positions, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for image in images {
-            let cells = &image.cells[scale];
-            for &position in cells {
-                let row = &image.features[scale][position as usize * channels..][..channels];
-                vectors.extend_from_slice(row);
-                positions.push(position as usize);
+    ) -> Vec<BatchLoss> {
+        let step = |(scale, learner): (usize, &mut ScaleLearner<AB>)| {
+            let channels = learner.map.channels;
+            let (mut vectors, mut positions, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+            for image in images {
+                for &position in &image.cells[scale] {
+                    let row = &image.features[scale][position as usize * channels..][..channels];
+                    vectors.extend_from_slice(row);
+                    positions.push(position as usize);
+                }
+                labels.resize(positions.len(), image.label as u32);
             }
-            labels.resize(positions.len(), image.label as u32);
+            learner.step(&vectors, &positions, &labels, intra_phase, learning_rate)
+        };
+        // Small scales do not keep all cores busy.
+        if self.learners.iter().all(ScaleLearner::is_on_host) {
+            self.learners.par_iter_mut().enumerate().map(step).collect()
+        } else {
+            self.learners.iter_mut().enumerate().map(step).collect()
         }
-        let loss = learner.step(&vectors, &positions, &labels, intra_phase, learning_rate);
-        if !loss.is_finite() {
-            return Err(self.diverged(scale, learning_rate, run));
-        }
-        Ok(loss)
     }
 
     fn diverged(&self, scale: usize, learning_rate: f64, run: &Run<'_, AB>) -> Error {

@@ -4,11 +4,12 @@ use burn::tensor::backend::AutodiffBackend;
 use burn_ad::flow::Clamp;
 use burn_ad::method::bgad::{ChunkLoss, FlowLearner, LossConfig};
 use burn_ad::tensors::TensorSet;
+use burn_ad::train::AdamSettings;
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 
 use super::Place;
-use super::flows::{COUNT, GRID, POSITION_CHANNELS, config, flow, vectors};
+use super::flows::{COUNT, GRID, config, flow, vectors};
 
 const LEARNING_RATE: f64 = 1e-3;
 
@@ -22,11 +23,11 @@ fn step<AB: AutodiffBackend>(
     device: &AB::Device,
 ) -> (TensorSet, ChunkLoss) {
     let flow = flow::<AB>(&config(Clamp::Tanh), device);
-    let learner = FlowLearner::new(flow, GRID, POSITION_CHANNELS, device);
+    let adam = AdamSettings::default();
     let mut learner = if kernels {
-        learner
+        FlowLearner::new(flow, GRID, adam, device)
     } else {
-        learner.without_kernels()
+        FlowLearner::without_kernels(flow, GRID, adam, device)
     };
     let positions: Vec<usize> = (0..COUNT).collect();
     let evaluate = |values: &[f32]| {
