@@ -10,7 +10,7 @@ use burn_ad::data::{
 use burn_ad::flow::StateDict;
 use burn_ad::method::bgad::Boundary;
 use burn_ad::method::{
-    CalibrationSource, MethodConfig, Model, ModelHeader, TrainOptions, TrainingImages,
+    CalibrationSource, MethodConfig, Model, ModelHeader, StoredModel, TrainOptions, TrainingImages,
 };
 use burn_ad::report::memory::peak_resident_bytes;
 use burn_ad::report::table::{Align, Table};
@@ -163,10 +163,13 @@ impl Training<'_> {
                 .collect(),
         };
         let initial_flows = initial_flows(train)?;
+        let initial_model = train.init_from.as_deref().map(StoredModel::read);
+        let initial_model = initial_model.transpose()?;
         let images = TrainingImages {
             normal: &dataset.train,
             anomalous: known,
             initial_flows: &initial_flows,
+            initial_model: initial_model.as_ref(),
         };
         let backbone = self.weights.backbone::<AB::InnerBackend>(device)?;
         let mut run = Run::<AB>::new(device.clone(), train.seed, recorder)

@@ -27,7 +27,8 @@ use crate::weights::load_model;
 
 /// Measure a model on labelled images
 ///
-/// Writes metrics.json, predictions.csv, predictions.jsonl, report.html and heat maps, and prints the figures.
+/// Writes metrics.json, predictions.csv, predictions.jsonl, report.html and heat maps, and prints the figures; for
+/// methods with likelihoods (bgad, hgad) also likelihoods.json, with its pictures in the report.
 /// Layout, split and seed are those of the training run, and known anomalies are left out, so that no training image
 /// is tested.
 #[derive(Debug, Args)]
@@ -121,7 +122,6 @@ impl EvalArgs {
         refuse_unreadable(evaluated.unreadable.len(), self.strict)
     }
 
-    /// Layout and split of the training run, so that what it trained on is not tested.
     /// The kinds that are tested.
     fn kinds(&self) -> Kinds {
         match only(&self.exclude_kinds) {
@@ -130,6 +130,7 @@ impl EvalArgs {
         }
     }
 
+    /// Layout and split of the training run, so that what it trained on is not tested.
     fn split(&self, header: &ModelHeader) -> Result<(Layout, IndexOptions)> {
         let config = self.model.model.join("config.json");
         let (trained, options) = if config.is_file() {

@@ -1,6 +1,6 @@
 //! Flags that stand for settings; the commands that train share them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn_ad::Result;
 use burn_ad::backbone::BackboneConfig;
@@ -32,9 +32,21 @@ pub(super) struct MethodArgs {
     /// Begin with trained flows: a PyTorch checkpoint of FrEIA flows, one a tap [default: drawn from the seed]
     #[arg(long, value_name = "FILE")]
     init_flows: Option<PathBuf>,
+    /// Begin with a trained model and add products to it (hgad); its settings are the defaults then
+    #[arg(long, value_name = "MODEL", conflicts_with = "init_flows")]
+    init_from: Option<PathBuf>,
 }
 
 impl MethodArgs {
+    /// The settings file: the one that is given, else that of the model to begin with.
+    pub(super) fn config(&self, given: Option<&Path>) -> Option<PathBuf> {
+        let of_model = || {
+            let path = self.init_from.as_ref()?.join("config.json");
+            path.is_file().then_some(path)
+        };
+        given.map(Path::to_owned).or_else(of_model)
+    }
+
     /// Whether the user has chosen a method.
     pub(super) fn names_method(&self) -> bool {
         self.method.is_some()
@@ -61,6 +73,11 @@ impl MethodArgs {
                 "--init-flows",
                 ["train", "init_flows"],
                 self.init_flows.as_ref(),
+            ),
+            Flag::given(
+                "--init-from",
+                ["train", "init_from"],
+                self.init_from.as_ref(),
             ),
             Flag::given("--random-weights", ["backbone", "random"], random),
             Flag::given(

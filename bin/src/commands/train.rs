@@ -63,7 +63,8 @@ pub(crate) struct TrainArgs {
 
 impl TrainArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
-        let mut settings = Settings::resolve(self.config.as_deref(), &self.set, self.flags()?)?;
+        let file = self.method.config(self.config.as_deref());
+        let mut settings = Settings::resolve(file.as_deref(), &self.set, self.flags()?)?;
         check_output(&self.output, self.overwrite)?;
         let checkpoints = self.checkpoints(&settings)?;
         let backend = self.machine.prepare()?;

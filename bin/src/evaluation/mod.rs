@@ -6,10 +6,11 @@ mod heatmaps;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use burn_ad::data::{Dataset, Loader};
+use burn_ad::data::{Dataset, Loader, Sample};
 use burn_ad::method::{Calibration, Model, ScoredImage, score_samples};
 use burn_ad::report::eval::EvalReport;
 use burn_ad::report::html::{GalleryItem, write_report};
+use burn_ad::report::likelihoods::{Collector, Likelihoods};
 use burn_ad::report::predictions::{Decision, PredictionRow, write_csv, write_jsonl};
 use burn_ad::train::Run;
 use burn_ad::{Error, Result, metrics};
@@ -29,9 +30,12 @@ pub(crate) const FOLDER: OutputFolder<'static> = OutputFolder {
         "predictions.csv",
         "predictions.jsonl",
         "report.html",
+        LIKELIHOODS,
         "heatmaps",
     ],
 };
+
+const LIKELIHOODS: &str = "likelihoods.json";
 
 /// Which images to measure on, and what to write.
 pub(crate) struct Evaluation<'a> {
@@ -45,6 +49,12 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) original_resolution: bool,
     /// Where everything goes; prepared as [`FOLDER`].
     pub(crate) out: &'a Path,
+}
+
+/// What the page shows beside figures.
+struct Pictures<'a> {
+    likelihoods: Option<&'a Likelihoods>,
+    heatmaps: &'a HeatmapWriter<'a>,
 }
 
 /// What an evaluation found.
@@ -81,6 +91,7 @@ impl Evaluation<'_> {
         let calibration = &model.header().calibration;
         let mut results: Vec<Option<Result<ScoredImage>>> = samples.iter().map(|_| None).collect();
         let mut heatmaps = HeatmapWriter::new(self.heatmaps, samples, self.out, style(calibration));
+        let mut likelihoods = Collector::default();
         let mut measured = Measured::new(samples, loader.preprocess(), self.original_resolution);
         score_samples(
             model,
@@ -92,6 +103,7 @@ impl Evaluation<'_> {
                 results[index] = Some(match result {
                     Ok(mut scored) => {
                         heatmaps.write(index, &samples[index], &scored)?;
+                        self.collect(&samples[index], &mut scored, &mut likelihoods);
                         measured.take(&samples[index], &mut scored)?;
                         Ok(scored)
                     }
@@ -124,7 +136,22 @@ impl Evaluation<'_> {
         };
         let (report, original) =
             figures.report(&measured, self.backend, self.protocol, &self.dataset.name)?;
-        self.write(&report, original.as_ref(), &scored, &failed, &heatmaps)?;
+        let likelihoods = if likelihoods.is_empty() {
+            None
+        } else {
+            let found = Likelihoods {
+                histograms: likelihoods.finish()?,
+                centres: model.centre_distances(),
+            };
+            let value = serde_json::to_value(&found).map_err(|error| self.no_json(&error))?;
+            write_json(&self.out.join(LIKELIHOODS), &value)?;
+            Some(found)
+        };
+        let pictures = Pictures {
+            likelihoods: likelihoods.as_ref(),
+            heatmaps: &heatmaps,
+        };
+        self.write(&report, original.as_ref(), &scored, &failed, &pictures)?;
         Ok(Evaluated {
             report,
             original,
@@ -153,18 +180,42 @@ impl Evaluation<'_> {
         Ok(threshold)
     }
 
+    fn no_json(&self, error: &serde_json::Error) -> Error {
+        Error::data(error.to_string()).path(self.out)
+    }
+
+    /// Takes an image's likelihoods; an anomalous image without mask has vectors of unknown truth.
+    fn collect(&self, sample: &Sample, scored: &mut ScoredImage, to: &mut Collector) {
+        let maps = std::mem::take(&mut scored.likelihoods);
+        if sample.label.is_anomalous() && scored.mask.is_none() {
+            return;
+        }
+        let class = sample.class().or(scored.found_class.as_deref());
+        let class = class.unwrap_or(&self.dataset.name);
+        let shown = scored.placement.shown();
+        for (scale, (grid, values)) in maps.iter().enumerate() {
+            to.add(
+                class,
+                scale,
+                (*grid, values),
+                scored.mask.as_deref(),
+                &shown,
+            );
+        }
+    }
+
     fn write(
         &self,
         report: &EvalReport,
         original: Option<&burn_ad::report::eval::Quality>,
         scored: &[ScoredImage],
         failed: &[(usize, Error)],
-        heatmaps: &HeatmapWriter<'_>,
+        pictures: &Pictures<'_>,
     ) -> Result<()> {
-        let json = |error: serde_json::Error| Error::data(error.to_string()).path(self.out);
-        let mut value = serde_json::to_value(report).map_err(json)?;
+        let mut value = serde_json::to_value(report).map_err(|error| self.no_json(&error))?;
         if let Some(original) = original {
-            value["pixel_at_original_resolution"] = serde_json::to_value(original).map_err(json)?;
+            value["pixel_at_original_resolution"] =
+                serde_json::to_value(original).map_err(|error| self.no_json(&error))?;
         }
         write_json(&self.out.join("metrics.json"), &value)?;
 
@@ -202,11 +253,16 @@ impl Evaluation<'_> {
                     kind: sample.kind.clone(),
                     anomalous: sample.label.is_anomalous(),
                     score: image.score,
-                    overlay: heatmaps.file_of(image.index),
+                    overlay: pictures.heatmaps.file_of(image.index),
                 }
             })
             .collect();
-        write_report(&self.out.join("report.html"), report, &items)
+        write_report(
+            &self.out.join("report.html"),
+            report,
+            pictures.likelihoods,
+            &items,
+        )
     }
 }
 

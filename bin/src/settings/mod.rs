@@ -245,6 +245,7 @@ fn defaults(method: &str) -> Result<Value> {
             workers: None,
             feature_memory_mib: None,
             init_flows: None,
+            init_from: None,
             calibration_share: 0.1,
             target_fpr: 0.01,
             protocol: Protocol::Default,

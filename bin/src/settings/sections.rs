@@ -49,6 +49,9 @@ pub(crate) struct TrainSettings {
     pub(crate) feature_memory_mib: Option<u64>,
     /// Checkpoint of flows to begin with; where absent, they are drawn from the seed. Relative to the working directory.
     pub(crate) init_flows: Option<PathBuf>,
+    /// Model directory to begin with, to which products are added; where absent, training begins afresh. Relative to
+    /// the working directory.
+    pub(crate) init_from: Option<PathBuf>,
     /// Share of the training images kept aside for the threshold.
     pub(crate) calibration_share: f64,
     /// Share of normal images allowed above the threshold.

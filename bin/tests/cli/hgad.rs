@@ -67,6 +67,14 @@ fn a_folder_of_products_becomes_one_model_with_a_table_by_product() {
     let page = std::fs::read_to_string(dir.path().join("out/report.html")).unwrap();
     assert!(page.contains("By product"));
 
+    assert!(page.contains("Log-likelihoods") && page.contains("centres"));
+    let path = dir.path().join("out/likelihoods.json");
+    let likelihoods: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    // Two products at two scales.
+    assert_eq!(likelihoods["histograms"].as_array().unwrap().len(), 4);
+    assert_eq!(likelihoods["centres"][0]["classes"][1], "plate");
+    assert!(likelihoods["centres"][1]["distances"][0][1].as_f64() > Some(0.0));
+
     // A model of several products looks at one of them, by the name of its folder.
     let eval = ["eval", "model", "products/plate", "-o", "plate"];
     run(dir.path(), eval).ends_with(DONE);
@@ -105,6 +113,43 @@ fn a_folder_of_products_becomes_one_model_with_a_table_by_product() {
     for row in rows.lines().skip(1) {
         assert!(row.contains(",plate,") || row.contains(",cloth,"), "{row}");
     }
+}
+
+#[test]
+fn a_model_is_given_another_product() {
+    let dir = tempfile::tempdir().unwrap();
+    draw_products(dir.path());
+    let plates = dir.path().join("plates");
+    std::fs::create_dir(&plates).unwrap();
+    std::fs::rename(dir.path().join("products/plate"), plates.join("plate")).unwrap();
+    run(dir.path(), train_args("plates", "old")).ends_with(DONE);
+    // The settings are those of the model.
+    let more = ["train", "products", "-o", "new", "--init-from", "old"];
+    run(dir.path(), more)
+        .ends_with(DONE)
+        .says(&["no training image shows 'plate'"]);
+    let header = std::fs::read(dir.path().join("new/model.json")).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    let settings = &header["method"]["settings"];
+    assert_eq!(settings["classes"], serde_json::json!(["plate", "cloth"]));
+    assert_eq!(settings["flow"]["blocks"], 2);
+
+    let other = ["--set", "method.flow.blocks=3"];
+    let args = more.iter().chain(&other).map(|word| match *word {
+        "new" => "other",
+        word => word,
+    });
+    run(dir.path(), args)
+        .ends_with(USAGE)
+        .says(&["method.flow"]);
+    let absent = ["train", "products", "-o", "other", "--init-from", "nowhere"];
+    assert_ne!(run(dir.path(), absent).code, DONE);
+    let other_size = ["--size", "96"];
+    let args = more.iter().chain(&other_size).map(|word| match *word {
+        "new" => "other",
+        word => word,
+    });
+    run(dir.path(), args).ends_with(USAGE).says(&["size"]);
 }
 
 #[test]

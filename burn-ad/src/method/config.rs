@@ -7,10 +7,11 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use super::bgad::{Bgad, BgadConfig};
 use super::hgad::{Hgad, HgadConfig};
 use super::npad::{Npad, NpadConfig};
-use super::{Detector, Fit, Prediction, TrainingData};
+use super::{Detector, Examination, Fit, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig};
 use crate::data::{Batch, Loader, Sample};
 use crate::error::{Error, Result};
+use crate::report::likelihoods::CentreDistances;
 use crate::tensors::TensorSet;
 use crate::train::Run;
 
@@ -196,11 +197,19 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
         }
     }
 
-    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+    fn examine(&self, batch: &Batch<B>) -> Examination<B> {
         match self {
-            Self::Npad(detector) => detector.predict_and_classify(batch),
-            Self::Bgad(detector) => detector.predict_and_classify(batch),
-            Self::Hgad(detector) => detector.predict_and_classify(batch),
+            Self::Npad(detector) => detector.examine(batch),
+            Self::Bgad(detector) => detector.examine(batch),
+            Self::Hgad(detector) => detector.examine(batch),
+        }
+    }
+
+    fn centre_distances(&self) -> Vec<CentreDistances> {
+        match self {
+            Self::Npad(detector) => detector.centre_distances(),
+            Self::Bgad(detector) => detector.centre_distances(),
+            Self::Hgad(detector) => detector.centre_distances(),
         }
     }
 

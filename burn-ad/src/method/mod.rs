@@ -16,13 +16,16 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 
 pub use calibration::{Calibration, CalibrationSource};
 pub use config::MethodConfig;
-pub use model::{BackboneRecord, FORMAT_VERSION, Model, ModelHeader, TrainOptions, TrainingRecord};
+pub use model::{
+    BackboneRecord, FORMAT_VERSION, Model, ModelHeader, StoredModel, TrainOptions, TrainingRecord,
+};
 pub use score::{ScoredImage, score_samples};
 
 use crate::backbone::Backbone;
 use crate::data::{Batch, Loader, Sample};
 use crate::error::Result;
 use crate::flow::StateDict;
+use crate::report::likelihoods::CentreDistances;
 use crate::tensors::TensorSet;
 use crate::train::Run;
 
@@ -35,14 +38,36 @@ pub struct Prediction<B: Backend> {
     pub anomaly_maps: Tensor<B, 3>,
 }
 
+/// What a detector saw in a batch, beside its scores.
+#[derive(Clone, Debug)]
+pub struct Examination<B: Backend> {
+    /// The scores.
+    pub prediction: Prediction<B>,
+    /// The class that each image looks most like; empty for methods without classes.
+    pub classes: Vec<String>,
+    /// Log-likelihoods a dimension of the feature vectors, under each image's class where there are
+    /// classes, one tensor `[batch, rows, columns]` a map; empty for methods without likelihoods.
+    pub likelihoods: Vec<Tensor<B, 3>>,
+}
+
 /// A trained system.
 pub trait Detector<B: Backend>: Send {
     /// Scores images. What one image gets does not depend on the others in the batch.
     fn predict(&self, batch: &Batch<B>) -> Prediction<B>;
 
-    /// The same, with the class that each image looks most like; none for methods without classes.
-    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
-        (self.predict(batch), Vec::new())
+    /// The same, with what else can be said about the images.
+    fn examine(&self, batch: &Batch<B>) -> Examination<B> {
+        Examination {
+            prediction: self.predict(batch),
+            classes: Vec::new(),
+            likelihoods: Vec::new(),
+        }
+    }
+
+    /// How far the centres of the classes are from one another, one entry a feature map; empty for
+    /// methods without classes.
+    fn centre_distances(&self) -> Vec<CentreDistances> {
+        Vec::new()
     }
 
     /// The classes it tells apart, in the order of its index; empty for methods without classes.
@@ -85,6 +110,8 @@ pub struct TrainingImages<'a> {
     /// Flows trained with FrEIA to start from, one a tap, each as its blocks; empty: drawn from the
     /// seed.
     pub initial_flows: &'a [Vec<StateDict>],
+    /// A trained model to start from, for methods that can learn more products.
+    pub initial_model: Option<&'a StoredModel>,
 }
 
 impl<'a> TrainingImages<'a> {
@@ -109,6 +136,8 @@ pub struct TrainingData<'a> {
     pub anomalous: &'a [Sample],
     /// Flows to start from, one a tap; empty: drawn from the seed.
     pub initial_flows: &'a [Vec<StateDict>],
+    /// A trained model to start from; it sees images as this training does.
+    pub initial_model: Option<&'a StoredModel>,
     /// Decodes and prepares them.
     pub loader: &'a Loader,
 }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, CalibrationSource};
 use super::config::{AnyDetector, MethodConfig};
-use super::{Detector, Prediction, TrainingData, TrainingImages};
+use super::{Detector, Examination, Prediction, TrainingData, TrainingImages};
 use crate::backbone::{Backbone, BackboneConfig, Unit, WeightsFile, digest};
 use crate::data::{Batch, Loader, Preprocess, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::report::likelihoods::CentreDistances;
 use crate::tensors::{TensorSet, to_vec};
 use crate::train::{Run, Step, hold_out};
 
@@ -137,6 +138,12 @@ impl<B: Backend> Model<B> {
         if !(images.initial_flows.is_empty() || method.has_flows()) {
             return Err(Error::usage(format!("{method} has no flows to start from")));
         }
+        if images.initial_model.is_some() && !method.has_classes() {
+            return Err(Error::usage(format!(
+                "{method} cannot begin with a trained model: it learns one product, in one go"
+            ))
+            .help("choose hgad, which adds products to a model"));
+        }
         let started = Instant::now();
         let (kept, held) = hold_out(samples.len(), options.calibration_share, run.seed);
         let (kept, held) = with_every_class(kept, held, samples);
@@ -160,6 +167,9 @@ impl<B: Backend> Model<B> {
             random_seed: options.random_seed,
             embedded: false,
         };
+        if let Some(model) = images.initial_model {
+            model.check_inputs(&record, loader.preprocess())?;
+        }
         let data = TrainingData {
             fit: &fit,
             calibration,
@@ -169,6 +179,7 @@ impl<B: Backend> Model<B> {
                 &[]
             },
             initial_flows: images.initial_flows,
+            initial_model: images.initial_model,
             loader,
         };
         let detector = method.fit(backbone, &data, run)?;
@@ -217,9 +228,15 @@ impl<B: Backend> Model<B> {
         self.detector.predict(batch)
     }
 
-    /// The same, with the class that each image looks most like; none for methods without classes.
-    pub fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
-        self.detector.predict_and_classify(batch)
+    /// The same, with what else the method can say about the images.
+    pub fn examine(&self, batch: &Batch<B>) -> Examination<B> {
+        self.detector.examine(batch)
+    }
+
+    /// How far the centres of the classes are from one another, one entry a feature map; empty for
+    /// methods without classes.
+    pub fn centre_distances(&self) -> Vec<CentreDistances> {
+        self.detector.centre_distances()
     }
 
     /// The classes the model tells apart; empty for methods without classes.
@@ -314,19 +331,7 @@ impl<B: Backend> Model<B> {
         device: &B::Device,
         weights: impl FnOnce(&BackboneRecord) -> Result<Backbone<B>>,
     ) -> Result<Self> {
-        let header = ModelHeader::read(dir)?;
-        let tensor_path = dir.join(TENSOR_FILE);
-        let found = files::sha256_file(&tensor_path)
-            .map_err(|error| error.help("the model directory is incomplete: copy it again"))?;
-        if found != header.tensors_sha256 {
-            return Err(
-                Error::model("the file is damaged, truncated or of another model")
-                    .path(&tensor_path)
-                    .help(
-                        "its SHA-256 is not the one in model.json: copy the whole directory again",
-                    ),
-            );
-        }
+        let StoredModel { header, tensors } = StoredModel::read(dir)?;
         let record = &header.backbone;
         let backbone = if record.embedded {
             WeightsFile::read(&dir.join(BACKBONE_FILE))?.backbone(device)?
@@ -348,9 +353,64 @@ impl<B: Backend> Model<B> {
         let size = header.preprocess.geometry.size;
         let detector = header
             .method
-            .load(backbone, size, TensorSet::read(&tensor_path)?, device)
-            .map_err(|error| error.path(&tensor_path))?;
+            .load(backbone, size, tensors, device)
+            .map_err(|error| error.path(dir.join(TENSOR_FILE)))?;
         Ok(Self { header, detector })
+    }
+}
+
+/// A model as it lies in its directory, without the backbone: what training can begin with.
+#[derive(Clone, Debug)]
+pub struct StoredModel {
+    pub(super) header: ModelHeader,
+    pub(super) tensors: TensorSet,
+}
+
+impl StoredModel {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the directory is absent, incomplete, foreign, damaged or newer than this program.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let header = ModelHeader::read(dir)?;
+        let path = dir.join(TENSOR_FILE);
+        let found = files::sha256_file(&path)
+            .map_err(|error| error.help("the model directory is incomplete: copy it again"))?;
+        if found != header.tensors_sha256 {
+            return Err(
+                Error::model("the file is damaged, truncated or of another model")
+                    .path(&path)
+                    .help(
+                        "its SHA-256 is not the one in model.json: copy the whole directory again",
+                    ),
+            );
+        }
+        let tensors = TensorSet::read(&path)?;
+        Ok(Self { header, tensors })
+    }
+
+    /// Everything about it that is not a tensor.
+    pub fn header(&self) -> &ModelHeader {
+        &self.header
+    }
+
+    /// Whether it saw images through the same network in the same way.
+    fn check_inputs(&self, backbone: &BackboneRecord, preprocess: &Preprocess) -> Result<()> {
+        let trained = &self.header.backbone;
+        if (trained.arch, &trained.digest) != (backbone.arch, &backbone.digest) {
+            return Err(Error::usage(format!(
+                "the model to begin with looks through {}, {}, and this training through {}, {}",
+                trained.arch, trained.source, backbone.arch, backbone.source
+            ))
+            .help("give the same backbone with the same weights"));
+        }
+        if &self.header.preprocess != preprocess {
+            return Err(Error::usage(
+                "the model to begin with sees images of another size or fit",
+            )
+            .help("leave out --size, --fit and the settings of [data]: they are taken from the model"));
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 
+use super::Examination;
 use super::model::Model;
 use crate::data::{Loader, Placement, Sample, for_each_batch};
 use crate::error::{Error, Result};
@@ -25,6 +26,9 @@ pub struct ScoredImage {
     pub map: Vec<f32>,
     /// The class it looks most like; `None` for methods without classes.
     pub found_class: Option<String>,
+    /// Log-likelihoods a dimension, row-major over a grid of `[rows, columns]`, one entry a feature
+    /// map; empty for methods without likelihoods.
+    pub likelihoods: Vec<([usize; 2], Vec<f32>)>,
     /// Where the picture lies in the input.
     pub placement: Placement,
     /// The mask on the input's pixels, where the sample has one.
@@ -58,17 +62,28 @@ pub fn score_samples<B: Backend>(
         &mut |index, error| pass_on(index, Err(error)),
         &mut |batch, items| {
             let started = Instant::now();
-            let (prediction, found) = model.predict_and_classify(&batch);
-            let mut found = found.into_iter();
+            let Examination {
+                prediction,
+                classes,
+                likelihoods,
+            } = model.examine(&batch);
+            let mut classes = classes.into_iter();
+            let likelihoods: Vec<([usize; 2], Vec<f32>)> = likelihoods
+                .into_iter()
+                .map(|maps| {
+                    let [_, rows, columns] = maps.dims();
+                    ([rows, columns], to_vec(maps))
+                })
+                .collect();
             let scores = to_vec(prediction.image_scores);
             let maps = to_vec(prediction.anomaly_maps);
             let milliseconds = started.elapsed().as_secs_f64() * 1e3 / items.len() as f64;
             let area = maps.len() / items.len();
             done += items.len();
-            for (item, (&score, map)) in items.into_iter().zip(scores.iter().zip(maps.chunks(area)))
-            {
+            let seen = scores.iter().zip(maps.chunks(area)).enumerate();
+            for (item, (place, (&score, map))) in items.into_iter().zip(seen) {
                 let index = item.index;
-                let found_class = found.next();
+                let found_class = classes.next();
                 if !score.is_finite() || map.iter().any(|value| !value.is_finite()) {
                     let name = samples[index].image.name().into_owned();
                     let error = Error::numeric("the anomaly score is not finite").path(name);
@@ -85,6 +100,13 @@ pub fn score_samples<B: Backend>(
                         anomalous: calibration.is_anomalous(score),
                         map: map.to_vec(),
                         found_class,
+                        likelihoods: likelihoods
+                            .iter()
+                            .map(|(grid, values)| {
+                                let area = grid[0] * grid[1];
+                                (*grid, values[place * area..][..area].to_vec())
+                            })
+                            .collect(),
                         placement: item.placement,
                         mask: item.mask,
                         milliseconds,

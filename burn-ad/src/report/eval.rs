@@ -290,6 +290,22 @@ impl EvalReport {
         table
     }
 
+    /// The mean of [`classes`](Self::classes), each figure over the products that have it; `None` without products.
+    pub fn mean_over_classes(&self) -> Option<ClassReport> {
+        let mean = |of: &dyn Fn(&ClassReport) -> Option<f64>| {
+            let values: Vec<f64> = self.classes.iter().filter_map(of).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        (!self.classes.is_empty()).then(|| ClassReport {
+            class: "mean".to_owned(),
+            images: self.classes.iter().map(|class| class.images).sum(),
+            image_auroc: mean(&|class| class.image_auroc),
+            pixel_auroc: mean(&|class| class.pixel_auroc),
+            aupro: mean(&|class| class.aupro),
+            class_accuracy: mean(&|class| class.class_accuracy),
+        })
+    }
+
     /// Results by product, one per row, and their mean.
     pub fn classes(&self) -> Table {
         let mut table = Table::new([
@@ -300,19 +316,7 @@ impl EvalReport {
             ("AUPRO", Align::Right),
             ("class accuracy", Align::Right),
         ]);
-        let mean = |of: &dyn Fn(&ClassReport) -> Option<f64>| {
-            let values: Vec<f64> = self.classes.iter().filter_map(of).collect();
-            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-        };
-        let mean = ClassReport {
-            class: "mean".to_owned(),
-            images: self.classes.iter().map(|class| class.images).sum(),
-            image_auroc: mean(&|class| class.image_auroc),
-            pixel_auroc: mean(&|class| class.pixel_auroc),
-            aupro: mean(&|class| class.aupro),
-            class_accuracy: mean(&|class| class.class_accuracy),
-        };
-        for class in self.classes.iter().chain([&mean]) {
+        for class in self.classes.iter().chain(&self.mean_over_classes()) {
             table.row([
                 class.class.clone(),
                 class.images.to_string(),

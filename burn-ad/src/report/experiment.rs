@@ -1,6 +1,7 @@
 //! A grid of runs: mean and standard deviation over seeds, as table, CSV, markdown and JSON.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -23,44 +24,74 @@ pub struct Figures<T> {
     pub image_average_precision: T,
     /// The best F1 over images; its threshold is chosen on the test set.
     pub image_best_f1: T,
+    /// For datasets of several products the mean over products of what is above over all images; it does not ask
+    /// that scores of different products can be compared.
+    #[serde(default)]
+    pub mean_image_auroc: T,
+    /// See [`mean_image_auroc`](Self::mean_image_auroc).
+    #[serde(default)]
+    pub mean_pixel_auroc: T,
+    /// See [`mean_image_auroc`](Self::mean_image_auroc).
+    #[serde(default)]
+    pub mean_aupro: T,
+    /// Share of the images whose most likely product is their own.
+    #[serde(default)]
+    pub class_accuracy: T,
     /// Seconds for fitting and calibration.
     pub seconds: T,
     /// Peak resident memory in MiB.
     pub peak_memory_mib: T,
 }
 
+const COUNT: usize = 11;
+
+/// Figures that only datasets of several products have; tables leave them out elsewhere.
+const OF_PRODUCTS: Range<usize> = 5..9;
+
 /// Of each figure: its key in files, its title, and its decimals in tables.
-const COLUMNS: [(&str, &str, usize); 7] = [
+const COLUMNS: [(&str, &str, usize); COUNT] = [
     ("image_auroc", "image AUROC", 4),
     ("pixel_auroc", "pixel AUROC", 4),
     ("aupro", "AUPRO", 4),
     ("image_average_precision", "image AP", 4),
     ("image_best_f1", "best F1", 4),
+    ("mean_image_auroc", "image AUROC, mean of products", 4),
+    ("mean_pixel_auroc", "pixel AUROC, mean", 4),
+    ("mean_aupro", "AUPRO, mean", 4),
+    ("class_accuracy", "class accuracy", 4),
     ("seconds", "seconds", 1),
     ("peak_memory_mib", "MiB", 0),
 ];
 
 impl<T: Copy> Figures<T> {
     /// In the order of [`COLUMNS`].
-    fn values(&self) -> [T; 7] {
+    fn values(&self) -> [T; COUNT] {
         [
             self.image_auroc,
             self.pixel_auroc,
             self.aupro,
             self.image_average_precision,
             self.image_best_f1,
+            self.mean_image_auroc,
+            self.mean_pixel_auroc,
+            self.mean_aupro,
+            self.class_accuracy,
             self.seconds,
             self.peak_memory_mib,
         ]
     }
 
-    fn from_values(values: [T; 7]) -> Self {
+    fn from_values(values: [T; COUNT]) -> Self {
         let [
             image_auroc,
             pixel_auroc,
             aupro,
             image_average_precision,
             image_best_f1,
+            mean_image_auroc,
+            mean_pixel_auroc,
+            mean_aupro,
+            class_accuracy,
             seconds,
             peak_memory_mib,
         ] = values;
@@ -70,6 +101,10 @@ impl<T: Copy> Figures<T> {
             aupro,
             image_average_precision,
             image_best_f1,
+            mean_image_auroc,
+            mean_pixel_auroc,
+            mean_aupro,
+            class_accuracy,
             seconds,
             peak_memory_mib,
         }
@@ -79,12 +114,17 @@ impl<T: Copy> Figures<T> {
 impl From<&EvalReport> for Figures<Option<f64>> {
     fn from(report: &EvalReport) -> Self {
         let pixel = report.pixel.unwrap_or_default();
+        let mean = report.mean_over_classes().unwrap_or_default();
         Self {
             image_auroc: report.image.auroc,
             pixel_auroc: pixel.auroc,
             aupro: pixel.aupro,
             image_average_precision: report.image.average_precision,
             image_best_f1: report.image.best_f1,
+            mean_image_auroc: mean.image_auroc,
+            mean_pixel_auroc: mean.pixel_auroc,
+            mean_aupro: mean.aupro,
+            class_accuracy: report.class_accuracy.filter(|_| report.classes.len() > 1),
             seconds: report.timings.fit_seconds,
             peak_memory_mib: report
                 .peak_memory_bytes
@@ -154,7 +194,7 @@ impl Cell {
             let runs: std::result::Result<Vec<_>, &String> =
                 runs?.into_iter().map(std::result::Result::as_ref).collect();
             Some(runs.map_err(Clone::clone).map(|runs| {
-                let values: [Option<f64>; 7] = std::array::from_fn(|figure| {
+                let values: [Option<f64>; COUNT] = std::array::from_fn(|figure| {
                     let all: Option<Vec<f64>> =
                         runs.iter().map(|run| run.values()[figure]).collect();
                     all.and_then(|all| Some(Spread::of(all.into_iter().map(Some))?.mean))
@@ -172,7 +212,7 @@ impl Cell {
     }
 
     fn summary(&self, axes: &[String]) -> CellSummary {
-        let finished: Vec<[Option<f64>; 7]> =
+        let finished: Vec<[Option<f64>; COUNT]> =
             self.runs.values().flatten().map(Figures::values).collect();
         let figures =
             std::array::from_fn(|figure| Spread::of(finished.iter().map(|run| run[figure])));
@@ -243,21 +283,24 @@ impl ExperimentReport {
     pub fn table(&self) -> Table {
         let any_failed = self.cells.iter().any(|cell| cell.failed > 0);
         let axes = self.axes.iter().map(|axis| (axis.as_str(), Align::Left));
-        let figures = COLUMNS.iter().map(|(_, title, _)| (*title, Align::Right));
+        let has = |figure: usize| {
+            let mut cells = self.cells.iter();
+            !OF_PRODUCTS.contains(&figure)
+                || cells.any(|cell| cell.figures.values()[figure].is_some())
+        };
+        let shown: Vec<usize> = (0..COUNT).filter(|&figure| has(figure)).collect();
+        let figures = shown
+            .iter()
+            .map(|&figure| (COLUMNS[figure].1, Align::Right));
         let columns = axes.chain([("runs", Align::Right)]).chain(figures);
         let mut table = Table::new(columns.chain(any_failed.then_some(("failed", Align::Left))));
         for cell in &self.cells {
             let mut row: Vec<String> = cell.labels.iter().map(|(_, value)| value.clone()).collect();
             row.push(cell.runs.to_string());
             let values = cell.figures.values();
-            row.extend(
-                values
-                    .iter()
-                    .zip(COLUMNS)
-                    .map(|(spread, (_, _, decimals))| {
-                        spread.map_or_else(String::new, |spread| spread.text(decimals))
-                    }),
-            );
+            row.extend(shown.iter().map(|&figure| {
+                values[figure].map_or_else(String::new, |spread| spread.text(COLUMNS[figure].2))
+            }));
             if cell.failed > 0 {
                 row.push(format!("{}: {}", cell.failed, cell.failures.join("; ")));
             }

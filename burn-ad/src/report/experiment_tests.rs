@@ -44,6 +44,23 @@ fn the_deviation_is_that_of_a_sample() {
 }
 
 #[test]
+fn means_over_products_are_shown_where_there_are_products() {
+    assert!(!example().table().text().contains("mean of products"));
+    let of_products = Figures {
+        mean_image_auroc: Some(0.75),
+        ..figures(0.8, None)
+    };
+    let cells = [cell("one model", &[Ok(of_products)])];
+    let report = ExperimentReport::new("line", "flex", vec!["variant".to_owned()], &cells);
+    let text = report.table().text();
+    assert!(
+        text.contains("mean of products") && text.contains("0.7500"),
+        "{text}"
+    );
+    assert!(!text.contains("class accuracy"), "{text}");
+}
+
+#[test]
 fn the_table_shows_spreads_gaps_and_reasons() {
     let text = example().table().text();
     let lines: Vec<&str> = text.lines().collect();

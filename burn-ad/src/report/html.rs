@@ -1,4 +1,4 @@
-//! One self-contained page: figures, histogram of the scores, gallery of overlays.
+//! One self-contained page: figures, histogram of the scores, log-likelihoods, gallery of overlays.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::eval::EvalReport;
 use super::histogram::{histogram, short};
+use super::likelihoods::Likelihoods;
 use super::predictions::Decision;
 use super::table::{Align, Table};
 use crate::error::Result;
@@ -35,14 +36,19 @@ pub struct GalleryItem {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_report(path: &Path, report: &EvalReport, items: &[GalleryItem]) -> Result<()> {
-    let page = render(report, items);
+pub fn write_report(
+    path: &Path,
+    report: &EvalReport,
+    likelihoods: Option<&Likelihoods>,
+    items: &[GalleryItem],
+) -> Result<()> {
+    let page = render(report, likelihoods, items);
     write_atomically(path, |file| {
         Ok(std::io::Write::write_all(file, page.as_bytes())?)
     })
 }
 
-fn render(report: &EvalReport, items: &[GalleryItem]) -> String {
+fn render(report: &EvalReport, likelihoods: Option<&Likelihoods>, items: &[GalleryItem]) -> String {
     let filters = Filters::new(report, items);
     let mut page = String::new();
     let title = escape(&format!("{} on {}", report.method, report.dataset));
@@ -73,6 +79,9 @@ fn render(report: &EvalReport, items: &[GalleryItem]) -> String {
             page,
             "<section><h2>Scores</h2><p><span class=\"key normal\"></span>normal<span class=\"key anomalous\"></span>anomalous, images per bin</p>{svg}</section>"
         );
+    }
+    if let Some(likelihoods) = likelihoods {
+        page.push_str(&likelihoods.section());
     }
     if !items.is_empty() {
         write_gallery(&mut page, &filters, items);
@@ -298,7 +307,7 @@ impl<'a> Filters<'a> {
 }
 
 /// Text as it may stand in HTML, also within quoted attributes.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

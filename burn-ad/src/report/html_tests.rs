@@ -23,7 +23,7 @@ fn images_are_sorted_by_score_and_marked_against_the_threshold() {
         item("alarm", "good", 4.0),
         item("nan", "good", f32::NAN),
     ];
-    let page = render(&example(), &items);
+    let page = render(&example(), None, &items);
     let place = |name: &str| {
         page.find(&format!("class=\"name\">{name}<"))
             .expect("shown")
@@ -55,7 +55,7 @@ fn names_cannot_leave_their_place_in_the_page() {
     let mut report = example();
     report.kinds[0].kind = nasty.into();
     report.dataset = nasty.into();
-    let page = render(&report, &[item(nasty, nasty, 1.0)]);
+    let page = render(&report, None, &[item(nasty, nasty, 1.0)]);
     assert!(
         !page.contains("<script") && !page.contains("\"><s"),
         "{page}"
@@ -74,6 +74,7 @@ fn links_stay_relative_and_keep_every_character_of_the_name() {
 fn the_page_loads_nothing_from_elsewhere_and_describes_its_pictures() {
     let page = render(
         &example(),
+        None,
         &[item("a", "good", 1.0), item("b", "dent", 2.0)],
     );
     for outside in ["http", "//", "<script", "@import", "url("] {
@@ -92,9 +93,9 @@ fn the_page_loads_nothing_from_elsewhere_and_describes_its_pictures() {
 
 #[test]
 fn a_report_without_images_threshold_or_kinds_is_still_a_page() {
-    let page = render(&EvalReport::default(), &[]);
+    let page = render(&EvalReport::default(), None, &[]);
     assert!(page.ends_with("</html>\n") && !page.contains("<svg") && !page.contains("gallery\""));
-    let page = render(&EvalReport::default(), &[item("a", "good", 1.0)]);
+    let page = render(&EvalReport::default(), None, &[item("a", "good", 1.0)]);
     assert!(page.contains("<svg") && !page.contains(">missed ("));
 }
 
@@ -103,9 +104,9 @@ fn the_written_file_holds_the_page() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("sub").join("report.html");
     let (report, items) = (example(), [item("a", "good", 1.0)]);
-    write_report(&path, &report, &items).expect("written");
+    write_report(&path, &report, None, &items).expect("written");
     assert_eq!(
         std::fs::read_to_string(&path).expect("read"),
-        render(&report, &items)
+        render(&report, None, &items)
     );
 }

@@ -6,6 +6,7 @@
 //! - [`overlay`]: image, heat map and contours side by side; colours from [`colour`].
 //! - [`raw`]: anomaly maps as `.npy` or 16-bit PNG for further processing.
 //! - [`html`]: one self-contained page with metrics, histogram and gallery.
+//! - [`likelihoods`]: histograms of log-likelihoods, distances of class centres.
 //! - [`table`]: aligned text and markdown; [`memory`]: peak resident memory.
 
 pub mod colour;
@@ -13,6 +14,7 @@ pub mod eval;
 pub mod experiment;
 mod histogram;
 pub mod html;
+pub mod likelihoods;
 pub mod memory;
 pub mod overlay;
 pub mod predictions;

@@ -78,6 +78,7 @@ impl<'a> Training<'a> {
             normal: self.normal,
             anomalous: self.anomalous,
             initial_flows: &[],
+            initial_model: None,
         };
         Model::train(
             &MethodConfig::Bgad(self.config.clone()),

@@ -99,6 +99,11 @@ enum SplitName {
 }
 
 impl ExperimentArgs {
+    /// The settings file: the one that is given, else that of the model to begin with.
+    pub(super) fn settings_file(&self) -> Option<PathBuf> {
+        self.method.config(self.config.as_deref())
+    }
+
     /// The settings of all runs that were given as flags of their own.
     pub(super) fn flags(&self) -> Result<Vec<Flag>> {
         let kinds = match self.grid.split {

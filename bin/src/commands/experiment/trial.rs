@@ -7,6 +7,7 @@ use std::rc::Rc;
 use burn_ad::data::known::relative_name;
 use burn_ad::data::{Dataset, ImageSource, Kinds};
 use burn_ad::files::{hex, sha256_file};
+use burn_ad::method::ModelHeader;
 use burn_ad::{Error, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -113,12 +114,16 @@ impl Source<'_> {
         }
         let flows = settings.train.init_flows.as_deref();
         let flows = flows.map(sha256_file).transpose()?;
+        let model = settings.train.init_from.as_deref();
+        let model = model.map(ModelHeader::read).transpose()?;
+        let model = model.map(|header| header.tensors_sha256);
         let identity = |settings: &Value, tested: Option<&Kinds>| {
             fingerprint(&json!({
                 "settings": settings,
                 "tested": tested,
                 "weights": digest,
                 "flows": flows,
+                "model": model,
                 "backend": self.backend.to_string(),
                 "data": self.data,
             }))

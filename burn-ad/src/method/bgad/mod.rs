@@ -28,7 +28,7 @@ pub use loss::{Boundary, BoundaryReduction, ChunkLoss, LossConfig, WeightConfig}
 use self::pool::Pool;
 use self::scale::{Scale, ScaleFit};
 use super::taps::{TapMap, Taps};
-use super::{Detector, Fit, Prediction, TrainingData, padding};
+use super::{Detector, Examination, Fit, Prediction, TrainingData, padding};
 use crate::backbone::{Backbone, BackboneConfig, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
@@ -156,12 +156,21 @@ impl<B: Backend> Bgad<B> {
 
 impl<B: Backend> Detector<B> for Bgad<B> {
     fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
+        self.examine(batch).prediction
+    }
+
+    fn examine(&self, batch: &Batch<B>) -> Examination<B> {
         let rows = self.taps.rows(&self.backbone, batch.images.clone());
-        let normality = self.normality(self.likelihood_maps(rows, &batch.valid));
+        let likelihoods = self.likelihood_maps(rows, &batch.valid);
+        let normality = self.normality(likelihoods.clone());
         let anomaly_maps = normality.neg() + self.scale.normality_maximum;
-        Prediction {
-            image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
-            anomaly_maps,
+        Examination {
+            prediction: Prediction {
+                image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
+                anomaly_maps,
+            },
+            classes: Vec::new(),
+            likelihoods,
         }
     }
 

@@ -14,8 +14,13 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The ones that the settings name, else those of the training images.
-    pub(super) fn of_training(config: &HgadConfig, samples: &[Sample]) -> Result<Self> {
+    /// The ones of the model to begin with, `old`, in their order, then the others: those that the
+    /// settings name, else those of the training images.
+    pub(super) fn of_training(
+        config: &HgadConfig,
+        old: &[String],
+        samples: &[Sample],
+    ) -> Result<Self> {
         if config.one_class {
             return Ok(Self {
                 names: vec![ONLY.to_owned()],
@@ -24,11 +29,17 @@ impl Classes {
         let mut found: Vec<&str> = samples.iter().map(name_of).collect();
         found.sort_unstable();
         found.dedup();
+        let mut names = old.to_vec();
         if config.classes.is_empty() {
-            let names = found.into_iter().map(str::to_owned).collect();
+            let new = found
+                .into_iter()
+                .filter(|name| !old.iter().any(|class| class == name));
+            names.extend(new.map(str::to_owned));
             return Ok(Self { names });
         }
-        let known = |name: &&str| config.classes.iter().any(|class| class == name);
+        let new = config.classes.iter().filter(|name| !old.contains(name));
+        names.extend(new.cloned());
+        let known = |name: &&str| names.iter().any(|class| class == name);
         if let Some(unknown) = found.iter().find(|name| !known(name)) {
             return Err(Error::usage(format!(
                 "there are training images of '{unknown}', which is none of the classes in the settings"
@@ -38,9 +49,7 @@ impl Classes {
                 config.classes.join(", ")
             )));
         }
-        Ok(Self {
-            names: config.classes.clone(),
-        })
+        Ok(Self { names })
     }
 
     /// Those of a trained model.
@@ -76,13 +85,16 @@ impl Classes {
         self.index(Some(name_of(sample)))
     }
 
-    /// Tells of classes that have too few images to be learnt.
-    pub(super) fn warn_of_small(&self, labels: &[usize], warn: &mut dyn FnMut(&str)) {
+    /// Tells of classes that have too few images to be learnt; the first `old` ones are known already.
+    pub(super) fn warn_of_small(&self, old: usize, labels: &[usize], warn: &mut dyn FnMut(&str)) {
         if self.count() == 1 {
             return;
         }
         for (class, name) in self.names.iter().enumerate() {
             match labels.iter().filter(|&&label| label == class).count() {
+                0 if class < old => warn(&format!(
+                    "no training image shows '{name}': the flows change without it, so that it will be judged less and less well"
+                )),
                 0 => warn(&format!(
                     "no training image shows '{name}': its centres stay where they begin, and its images will look anomalous"
                 )),

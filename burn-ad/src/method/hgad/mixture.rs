@@ -78,6 +78,21 @@ impl Mixture {
         mixture
     }
 
+    /// The same mixture with as many `classes`: old ones keep what they are, the new ones are as
+    /// [`init`](Self::init) makes them.
+    ///
+    /// # Panics
+    /// If there are fewer classes than before.
+    #[must_use]
+    pub fn with_classes(&self, classes: usize, rng: &mut ChaCha8Rng) -> Self {
+        let mut wider = Self::init(classes, self.centres, self.channels, rng);
+        let parts = wider.parts_mut().into_iter().zip(self.parts());
+        for (place, (_, _, old)) in parts {
+            place[..old.len()].copy_from_slice(old);
+        }
+        wider
+    }
+
     /// The parts with their names.
     pub(super) fn parts(&self) -> [(&'static str, Vec<usize>, &Vec<f32>); 4] {
         let (y, m, c) = (self.classes, self.centres, self.channels);
@@ -97,6 +112,18 @@ impl Mixture {
             &mut self.inter,
             &mut self.intra,
         ]
+    }
+
+    /// Euclidean distances between the main centres, `[classes][classes]`.
+    pub fn distances(&self) -> Vec<Vec<f32>> {
+        let centres = || self.mu.chunks_exact(self.channels);
+        let distance = |a: &[f32], b: &[f32]| {
+            let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+            squares.sum::<f64>().sqrt() as f32
+        };
+        centres()
+            .map(|a| centres().map(|b| distance(a, b)).collect())
+            .collect()
     }
 
     /// Parameters that training changes.
@@ -259,15 +286,6 @@ mod tests {
     use super::*;
     use crate::train::stream_rng;
 
-    fn distance(mixture: &Mixture, a: usize, b: usize) -> f64 {
-        let row = |class: usize| &mixture.mu[class * mixture.channels..][..mixture.channels];
-        let squares = row(a)
-            .iter()
-            .zip(row(b))
-            .map(|(a, b)| f64::from(a - b).powi(2));
-        squares.sum::<f64>().sqrt()
-    }
-
     #[test]
     fn classes_begin_apart_whatever_their_number() {
         for (classes, channels) in [
@@ -279,11 +297,12 @@ mod tests {
             (41, 40),
         ] {
             let mixture = Mixture::init(classes, 10, channels, &mut stream_rng(1, "mixture"));
-            for a in 0..classes {
-                for b in 0..a {
-                    let distance = distance(&mixture, a, b);
+            let distances = mixture.distances();
+            assert_eq!(distances.len(), classes);
+            for (a, distances) in distances.iter().enumerate() {
+                for (b, distance) in distances.iter().enumerate() {
                     assert!(
-                        (2.0..9.0).contains(&distance),
+                        (2.0..9.0).contains(distance) || (a == b && *distance == 0.0),
                         "{classes} {channels}: {distance}"
                     );
                 }
@@ -291,6 +310,28 @@ mod tests {
             let spread = mixture.deltas.iter().map(|v| v * v).sum::<f32>();
             let variance = spread / mixture.deltas.len() as f32;
             assert!((variance - 1.0).abs() < 0.1, "{variance}");
+        }
+    }
+
+    #[test]
+    fn more_classes_leave_the_old_ones_as_they_are() {
+        for centres in [1, 4] {
+            let mut rng = stream_rng(1, "mixture");
+            let mut old = Mixture::init(3, centres, 8, &mut rng);
+            old.inter = vec![0.1, 0.2, 0.3];
+            let new = old.with_classes(5, &mut rng);
+            assert_eq!((new.classes, new.parts()[0].1.as_slice()), (5, &[5, 8][..]));
+            for ((_, shape, a), (_, _, b)) in new.parts().into_iter().zip(old.parts()) {
+                assert_eq!(a.len(), shape.iter().product::<usize>());
+                assert_eq!(a[..b.len()], b[..]);
+            }
+            assert_eq!(new.inter[3..], [0.0, 0.0]);
+            assert!(
+                new.distances()[4]
+                    .iter()
+                    .take(4)
+                    .all(|&distance| distance > 1.0)
+            );
         }
     }
 

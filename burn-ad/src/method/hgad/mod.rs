@@ -19,6 +19,7 @@ mod parity;
 mod pool;
 mod scale;
 mod scales;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -34,21 +35,26 @@ pub use mixture::Mixture;
 use self::classes::Classes;
 use self::evidence::{Posterior, Votes};
 use self::learner::ScaleLearner;
-use self::pool::Pool;
+use self::pool::{Pool, Vectors};
 use self::scale::{Levels, Scale, ScaleFit};
 use self::scales::{ScaleMap, Scales};
-use super::{Detector, Fit, Prediction, TrainingData, padding};
+use self::start::Start;
+use super::{Detector, Examination, Fit, Prediction, TrainingData, padding};
 use crate::backbone::{Backbone, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
 use crate::flow::{ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu};
 use crate::ops;
+use crate::report::likelihoods::CentreDistances;
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::{Run, Step};
 
 /// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
 const VECTORS_AT_ONCE: usize = 16_384;
+
+/// Images whose scores are looked at together after training.
+const IMAGES_AT_ONCE: usize = 8;
 
 /// A trained HGAD.
 #[derive(Clone, Debug)]
@@ -271,20 +277,37 @@ impl<B: Backend> Hgad<B> {
 
 impl<B: Backend> Detector<B> for Hgad<B> {
     fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
-        self.predict_and_classify(batch).0
+        self.examine(batch).prediction
     }
 
-    fn predict_and_classify(&self, batch: &Batch<B>) -> (Prediction<B>, Vec<String>) {
+    fn examine(&self, batch: &Batch<B>) -> Examination<B> {
         let rows = self.scales.rows(&self.backbone, batch.images.clone());
         let seen = self.see(rows, &batch.valid, &self.known(batch));
         let anomaly_maps = self.anomaly_maps(&seen);
         let names = self.classes.names();
-        let prediction = Prediction {
-            image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
-            anomaly_maps,
-        };
-        let found = seen.found.iter().map(|&class| names[class].clone());
-        (prediction, found.collect())
+        Examination {
+            prediction: Prediction {
+                image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
+                anomaly_maps,
+            },
+            classes: seen
+                .found
+                .iter()
+                .map(|&class| names[class].clone())
+                .collect(),
+            likelihoods: seen.likelihoods,
+        }
+    }
+
+    fn centre_distances(&self) -> Vec<CentreDistances> {
+        let levels = self.levels.iter();
+        levels
+            .map(|level| CentreDistances {
+                grid: level.map.grid,
+                classes: self.classes.names().to_vec(),
+                distances: level.mixture.distances(),
+            })
+            .collect()
     }
 
     fn backbone(&self) -> &Backbone<B> {
@@ -394,22 +417,13 @@ impl Fit for HgadConfig {
         }
         let size = data.loader.preprocess().geometry.size;
         let scales = Scales::new(self, &backbone.config(), size)?;
-        let classes = Classes::of_training(self, data.fit)?;
-        let learners: Vec<ScaleLearner<AB>> = scales
-            .maps
-            .iter()
-            .map(|&map| {
-                let mut rng = run.rng(&map.name("flow"));
-                let flow = self.flow.init(map.channels, &mut rng, &run.device);
-                let mut rng = run.rng(&map.name("mixture"));
-                let centres = self.centres_used();
-                let mixture = Mixture::init(classes.count(), centres, map.channels, &mut rng);
-                ScaleLearner::new(self, map, flow, mixture, &run.device)
-            })
-            .collect();
+        let start = Start::<AB>::of(self, &scales, data, &run.device)?;
+        let old = start.classes();
+        let (classes, old) = (Classes::of_training(self, old, data.fit)?, old.len());
+        let learners = start.learners(self, &scales, classes.count(), run);
         let fingerprint = fingerprint(self, &backbone, data, run.seed)?;
         let mut pool = Pool::fill(&backbone, &scales, &classes, data, run)?;
-        classes.warn_of_small(&pool.labels(), &mut |message| run.warn(message));
+        classes.warn_of_small(old, &pool.labels(), &mut |message| run.warn(message));
         let learners = train::train(self, learners, &mut pool, &fingerprint, run)?;
         let learnt = learners.into_iter().map(ScaleLearner::finish).collect();
         let mut hgad = Hgad::new(
@@ -438,19 +452,7 @@ impl Fit for HgadConfig {
         self.validate()?;
         let scales = Scales::new(self, &backbone.config(), size)?;
         let classes = Classes::of_model(self)?;
-        let learnt = scales
-            .maps
-            .iter()
-            .map(|map| {
-                let (channels, tensors) = (map.channels, &mut tensors);
-                let name = map.name("flow");
-                let flow = ConditionalFlow::load(&self.flow, channels, &name, tensors, device)?;
-                let name = map.name("mixture");
-                let centres = self.centres_used();
-                let mixture = Mixture::load(classes.count(), centres, channels, &name, tensors)?;
-                Ok((flow, mixture))
-            })
-            .collect::<Result<_>>()?;
+        let learnt = learnt(self, &scales, classes.count(), &mut tensors, device)?;
         let mut scale = |name: &str| -> Result<Scale> {
             let maxima = format!("scale.{name}.maxima");
             let deficit = format!("scale.{name}.deficit");
@@ -470,7 +472,26 @@ impl Fit for HgadConfig {
     }
 }
 
-/// Identifies settings, weights, images with their classes, and seed of a run.
+/// Takes flow and mixture of every scale out of a model's tensors.
+fn learnt<B: Backend>(
+    config: &HgadConfig,
+    scales: &Scales,
+    classes: usize,
+    tensors: &mut TensorSet,
+    device: &B::Device,
+) -> Result<Vec<(ConditionalFlow<B>, Mixture)>> {
+    let load = |map: &ScaleMap| {
+        let (channels, name) = (map.channels, map.name("flow"));
+        let flow = ConditionalFlow::load(&config.flow, channels, &name, tensors, device)?;
+        let (centres, name) = (config.centres_used(), map.name("mixture"));
+        let mixture = Mixture::load(classes, centres, channels, &name, tensors)?;
+        Ok((flow, mixture))
+    };
+    scales.maps.iter().map(load).collect()
+}
+
+/// Identifies settings, weights, images with their classes, the model to begin with, and seed of a
+/// run.
 fn fingerprint<B: Backend>(
     config: &HgadConfig,
     backbone: &Backbone<B>,
@@ -489,6 +510,8 @@ fn fingerprint<B: Backend>(
         weights,
         data.loader.preprocess(),
         images,
+        data.initial_model
+            .map(|model| &model.header().tensors_sha256),
         seed,
     );
     let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
@@ -503,19 +526,25 @@ fn scale_to_training<AB: AutodiffBackend>(
 ) -> Result<()> {
     let mut fits = Fits::new(hgad.levels.len());
     let count = pool.count();
-    for index in 0..count {
-        let image = pool.image(index)?;
-        let rows = image.features.iter().zip(&hgad.scales.maps);
-        let rows = rows.map(|(values, map)| {
-            let data = TensorData::new(values.clone(), [1, map.positions(), map.channels]);
+    for first in (0..count).step_by(IMAGES_AT_ONCE) {
+        let last = (first + IMAGES_AT_ONCE).min(count);
+        let images: Vec<Vectors> = (first..last)
+            .map(|index| pool.image(index))
+            .collect::<Result<_>>()?;
+        let rows = hgad.scales.maps.iter().enumerate().map(|(scale, map)| {
+            let values = images.iter().flat_map(|image| &image.features[scale]);
+            let shape = [images.len(), map.positions(), map.channels];
+            let data = TensorData::new(values.copied().collect::<Vec<f32>>(), shape);
             Tensor::from_data(data, &run.device)
         });
-        let valid = [image.region];
-        let seen = hgad.see(rows.collect(), &valid, &[Some(image.label)]);
+        let rows = rows.collect();
+        let valid: Vec<Region> = images.iter().map(|image| image.region).collect();
+        let known: Vec<Option<usize>> = images.iter().map(|image| Some(image.label)).collect();
+        let seen = hgad.see(rows, &valid, &known);
         fits.add(&seen, &valid);
         run.step(&Step {
             phase: "scaling scores",
-            done: index as u64 + 1,
+            done: last as u64,
             total: count as u64,
             unit: "images",
             values: &[],

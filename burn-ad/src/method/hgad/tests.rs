@@ -17,7 +17,7 @@ use crate::data::synthetic::{Product, SyntheticConfig, in_memory};
 use crate::data::{Filter, Fit, Geometry, ImageSource, Loader, Normalisation, Preprocess, Sample};
 use crate::error::Error;
 use crate::method::{
-    MethodConfig, Model, ScoredImage, TrainOptions, TrainingImages, score_samples,
+    MethodConfig, Model, ScoredImage, StoredModel, TrainOptions, TrainingImages, score_samples,
 };
 use crate::metrics::auroc;
 use crate::train::{Checkpoints, Observer, Quiet, Run, Step, stream_rng};
@@ -123,6 +123,16 @@ fn train(
     checkpoints: Option<Checkpoints>,
     observer: &mut dyn Observer,
 ) -> Result<Model<Flex>> {
+    let images = TrainingImages::of_normal(samples);
+    train_on(config, &images, checkpoints, observer)
+}
+
+fn train_on(
+    config: &HgadConfig,
+    images: &TrainingImages<'_>,
+    checkpoints: Option<Checkpoints>,
+    observer: &mut dyn Observer,
+) -> Result<Model<Flex>> {
     let options = TrainOptions {
         dataset: "products".into(),
         backend: "flex".into(),
@@ -137,7 +147,7 @@ fn train(
     Model::train(
         &MethodConfig::Hgad(config.clone()),
         backbone.random(SEED, &Default::default()),
-        &TrainingImages::of_normal(samples),
+        images,
         &loader(),
         &options,
         &mut run,
@@ -471,6 +481,133 @@ fn odd_classes_give_numbers_or_words() {
         error.is_usage() && error.to_string().contains("'plate'"),
         "{error}"
     );
+}
+
+/// The model as training can begin with it.
+fn stored(model: &Model<Flex>) -> StoredModel {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    model.save(&path, false).unwrap();
+    StoredModel::read(&path).unwrap()
+}
+
+fn mixtures(model: &StoredModel) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let mut tensors = model.tensors.clone();
+    let mut take = |name: String| tensors.take(&name, &[None, None]).unwrap().values;
+    let maps = ["1", "2"].iter();
+    maps.map(|scale| {
+        let name = |part: &str| format!("mixture.{scale}.{part}");
+        (take(name("mu")), take(name("intra")))
+    })
+    .collect()
+}
+
+#[test]
+fn a_model_learns_more_products() {
+    let (normal, test) = products(12, 4);
+    let of = |samples: &[Sample], class: &str| -> Vec<Sample> {
+        let samples = samples
+            .iter()
+            .filter(|sample| sample.class() == Some(class));
+        samples.cloned().collect()
+    };
+    let old = train(&small(), &of(&normal, "plate"), None, &mut Quiet).unwrap();
+    let old = stored(&old);
+    let images = TrainingImages {
+        initial_model: Some(&old),
+        ..TrainingImages::of_normal(&normal)
+    };
+
+    // Before the first step: the old product as it was, in its place, and a centre for the new one.
+    let mut config = small();
+    config.schedule.meta_epochs = 0;
+    let model = train_on(&config, &images, None, &mut Quiet).unwrap();
+    assert_eq!(model.classes(), ["plate", "cloth"]);
+    for ((mu, intra), (old_mu, old_intra)) in mixtures(&stored(&model)).iter().zip(mixtures(&old)) {
+        assert_eq!(
+            (mu.len(), intra.len()),
+            (2 * old_mu.len(), 2 * old_intra.len())
+        );
+        assert_eq!(mu[..old_mu.len()], old_mu);
+        assert_eq!(intra[..old_intra.len()], old_intra);
+        assert!(mu[old_mu.len()..].iter().any(|&value| value != 0.0));
+    }
+
+    // After learning: both are told apart and judged.
+    let model = train_on(&small(), &images, None, &mut Quiet).unwrap();
+    for (image, sample) in scores(&model, &test, 8).iter().zip(&test) {
+        assert_eq!(image.found_class.as_deref(), sample.class());
+    }
+    let quality = image_auroc(&model, &test);
+    assert!(quality > 0.9, "image AUROC {quality}");
+
+    // Without images of the old product it is named.
+    let new_alone = of(&normal, "cloth");
+    let mut watcher = Watcher::default();
+    let images = TrainingImages {
+        normal: &new_alone,
+        ..images
+    };
+    let model = train_on(&small(), &images, None, &mut watcher).unwrap();
+    assert_eq!(model.classes(), ["plate", "cloth"]);
+    let said = |warning: &String| warning.contains("'plate'") && warning.contains("less well");
+    assert!(watcher.warnings.iter().any(said), "{:?}", watcher.warnings);
+
+    // What does not fit is named.
+    let refused = |config: &HgadConfig, part: &str| {
+        let error = train_on(config, &images, None, &mut Quiet).unwrap_err();
+        assert!(
+            error.is_usage() && error.to_string().contains(part),
+            "{error}"
+        );
+    };
+    let mut other = small();
+    other.flow.blocks = 3;
+    refused(&other, "method.flow");
+    refused(
+        &HgadConfig {
+            centres: 5,
+            ..small()
+        },
+        "centres",
+    );
+    let npad = MethodConfig::preset("npad").unwrap();
+    let run = &mut Quiet;
+    let mut run = Run::<Cpu>::new(Default::default(), SEED, run);
+    let backbone = |seed: u64| {
+        "resnet18"
+            .parse::<BackboneConfig>()
+            .unwrap()
+            .random(seed, &Default::default())
+    };
+    let options = TrainOptions {
+        dataset: String::new(),
+        backend: String::new(),
+        weights_source: "random".into(),
+        random_seed: Some(SEED),
+        known_anomalies: Vec::new(),
+        calibration_share: 0.2,
+        target_fpr: 0.05,
+    };
+    let hgad = MethodConfig::Hgad(small());
+    for (method, seed, part) in [
+        (&npad, SEED, "choose hgad"),
+        (&hgad, SEED + 1, "same weights"),
+    ] {
+        let error = Model::train(
+            method,
+            backbone(seed),
+            &images,
+            &loader(),
+            &options,
+            &mut run,
+        );
+        let error = error.unwrap_err();
+        assert!(
+            error.is_usage() && error.to_string().contains(part),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -90,6 +90,7 @@ where
         normal: &data.train,
         anomalous: &anomalous,
         initial_flows: &[],
+        initial_model: None,
     };
     let backbone = resnet18().random(SEED, device);
     Model::train(method, backbone, &images, &loader(), &options(), &mut run).unwrap()
