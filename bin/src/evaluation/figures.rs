@@ -263,8 +263,13 @@ impl Figures<'_> {
             ..KindReport::default()
         };
         if anomalous {
-            let (scores, labels) =
-                self.scores(|sample| of_kind(sample) || !sample.label.is_anomalous());
+            // Scores of different products need not be comparable.
+            let product = own
+                .first()
+                .and_then(|image| self.samples[image.index].class());
+            let normal =
+                |sample: &Sample| !sample.label.is_anomalous() && sample.class() == product;
+            let (scores, labels) = self.scores(|sample| of_kind(sample) || normal(sample));
             report.image_auroc = auroc(&scores, &labels)?;
             let maps: Vec<&Map> = measured
                 .input

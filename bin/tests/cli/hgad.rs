@@ -85,6 +85,14 @@ fn a_folder_of_products_becomes_one_model_with_a_table_by_product() {
         found["classes"][1]["image_auroc"]
     );
 
+    let dents = |metrics: &Value| {
+        let kinds = metrics["kinds"].as_array().unwrap();
+        let dents = kinds.iter().find(|kind| kind["kind"] == "plate/dent");
+        dents.unwrap()["image_auroc"].clone()
+    };
+    assert!(dents(&found).is_number());
+    assert_eq!(dents(&alone), dents(&found));
+
     // A product that it has never seen is named, and scored as the one it looks most like.
     std::fs::rename(
         dir.path().join("products/cloth"),

@@ -145,7 +145,8 @@ pub struct KindReport {
     pub anomalous: bool,
     /// Number of images.
     pub images: usize,
-    /// AUROC of these images against all normal test images; `None` for normal kinds.
+    /// AUROC of these images against all normal test images, in a dataset of several products those of the same
+    /// product; `None` for normal kinds.
     pub image_auroc: Option<f64>,
     /// Share of the images at or above the threshold: the detection rate of a defect, the false alarm
     /// rate of a normal kind.

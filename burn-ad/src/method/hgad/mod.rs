@@ -65,8 +65,10 @@ pub struct Hgad<B: Backend> {
     scales: Scales,
     classes: Classes,
     levels: Vec<Level<B>>,
-    likelihood_scale: Scale,
-    entropy_scale: Scale,
+    /// One a class.
+    likelihood_scales: Vec<Scale>,
+    /// One a class.
+    entropy_scales: Vec<Scale>,
     /// Whether known classes are not looked at.
     infers_classes: bool,
 }
@@ -138,6 +140,8 @@ struct Seen<B: Backend> {
     certainties: Levels<B>,
     /// The class each image looks most like.
     found: Vec<usize>,
+    /// The class each image is compared with: its own where that is known.
+    chosen: Vec<usize>,
 }
 
 impl<B: Backend> Hgad<B> {
@@ -153,7 +157,7 @@ impl<B: Backend> Hgad<B> {
         let maps = learnt.into_iter().zip(&scales.maps);
         let levels = maps
             .map(|((flow, mixture), &map)| Level::new(map, flow, mixture, &config.flow, device));
-        let unset = Scale::unset(scales.maps.len());
+        let unset = vec![Scale::unset(scales.maps.len()); classes.count()];
         Self {
             config: HgadConfig {
                 classes: classes.names().to_vec(),
@@ -164,8 +168,8 @@ impl<B: Backend> Hgad<B> {
             classes,
             levels: levels.collect(),
             scales,
-            likelihood_scale: unset.clone(),
-            entropy_scale: unset,
+            likelihood_scales: unset.clone(),
+            entropy_scales: unset,
             infers_classes: false,
         }
     }
@@ -223,6 +227,7 @@ impl<B: Backend> Hgad<B> {
             likelihoods,
             certainties,
             found,
+            chosen,
         }
     }
 
@@ -256,8 +261,20 @@ impl<B: Backend> Hgad<B> {
     /// Raw anomaly maps `[batch, size, size]`.
     fn anomaly_maps(&self, seen: &Seen<B>) -> Tensor<B, 3> {
         let smooth = |maps| ops::gaussian_blur(maps, self.config.sigma);
-        let likelihood = || smooth(self.likelihood_scale.anomaly(&seen.likelihoods, self.size));
-        let entropy = || smooth(self.entropy_scale.anomaly(&seen.certainties, self.size));
+        let likelihood = || {
+            let classes = seen.chosen.iter();
+            let scales: Vec<&Scale> = classes
+                .map(|&class| &self.likelihood_scales[class])
+                .collect();
+            smooth(scale::anomaly(&scales, &seen.likelihoods, self.size))
+        };
+        let entropy = || {
+            // Entropy does not ask which class was named; compared with a wrong one it could pass
+            // for certainty.
+            let classes = seen.found.iter();
+            let scales: Vec<&Scale> = classes.map(|&class| &self.entropy_scales[class]).collect();
+            smooth(scale::anomaly(&scales, &seen.certainties, self.size))
+        };
         match self.config.evidence {
             // One class is always certain.
             _ if self.classes.count() == 1 => likelihood(),
@@ -328,14 +345,17 @@ impl<B: Backend> Detector<B> for Hgad<B> {
             level.flow.save(&level.map.name("flow"), &mut tensors);
             level.mixture.save(&level.map.name("mixture"), &mut tensors);
         }
-        for (name, scale) in [
-            ("likelihood", &self.likelihood_scale),
-            ("entropy", &self.entropy_scale),
+        for (name, scales) in [
+            ("likelihood", &self.likelihood_scales),
+            ("entropy", &self.entropy_scales),
         ] {
-            let maxima = HostTensor::new([scale.maxima.len()], scale.maxima.clone());
+            let shape = [scales.len(), self.levels.len()];
+            let maxima = scales.iter().flat_map(|scale| scale.maxima.clone());
+            let maxima = HostTensor::new(shape, maxima.collect());
             tensors.insert(format!("scale.{name}.maxima"), maxima);
-            let deficit = HostTensor::new([1], vec![scale.deficit]);
-            tensors.insert(format!("scale.{name}.deficit"), deficit);
+            let deficits = scales.iter().map(|scale| scale.deficit).collect();
+            let deficits = HostTensor::new([scales.len()], deficits);
+            tensors.insert(format!("scale.{name}.deficit"), deficits);
         }
         tensors
     }
@@ -347,7 +367,7 @@ impl<B: Backend> Detector<B> for Hgad<B> {
         run: &mut Run<'_, B>,
     ) -> Result<()> {
         let (device, batch_size, total) = (run.device.clone(), run.batch_size, samples.len());
-        let mut fits = Fits::new(self.levels.len());
+        let mut fits = Fits::new(self.classes.count(), self.levels.len());
         let mut done = 0;
         for_each_batch::<B>(
             loader,
@@ -382,21 +402,21 @@ struct Fits {
 }
 
 impl Fits {
-    fn new(scales: usize) -> Self {
+    fn new(classes: usize, scales: usize) -> Self {
         Self {
-            likelihoods: ScaleFit::new(scales),
-            certainties: ScaleFit::new(scales),
+            likelihoods: ScaleFit::new(classes, scales),
+            certainties: ScaleFit::new(classes, scales),
         }
     }
 
     fn add<B: Backend>(&mut self, seen: &Seen<B>, valid: &[Region]) {
-        self.likelihoods.add(&seen.likelihoods, valid);
-        self.certainties.add(&seen.certainties, valid);
+        self.likelihoods.add(&seen.likelihoods, valid, &seen.chosen);
+        self.certainties.add(&seen.certainties, valid, &seen.found);
     }
 
     fn finish<B: Backend>(self, hgad: &mut Hgad<B>, device: &B::Device) {
-        hgad.likelihood_scale = self.likelihoods.finish::<B>(hgad.size, device);
-        hgad.entropy_scale = self.certainties.finish::<B>(hgad.size, device);
+        hgad.likelihood_scales = self.likelihoods.finish::<B>(hgad.size, device);
+        hgad.entropy_scales = self.certainties.finish::<B>(hgad.size, device);
     }
 }
 
@@ -453,20 +473,25 @@ impl Fit for HgadConfig {
         let scales = Scales::new(self, &backbone.config(), size)?;
         let classes = Classes::of_model(self)?;
         let learnt = learnt(self, &scales, classes.count(), &mut tensors, device)?;
-        let mut scale = |name: &str| -> Result<Scale> {
+        let (count, maps) = (classes.count(), scales.maps.len());
+        let mut of_classes = |name: &str| -> Result<Vec<Scale>> {
             let maxima = format!("scale.{name}.maxima");
-            let deficit = format!("scale.{name}.deficit");
-            Ok(Scale {
-                maxima: tensors.take(&maxima, &[Some(scales.maps.len())])?.values,
-                deficit: tensors.take(&deficit, &[Some(1)])?.values[0],
-            })
+            let maxima = tensors.take(&maxima, &[Some(count), Some(maps)])?.values;
+            let deficits = format!("scale.{name}.deficit");
+            let deficits = tensors.take(&deficits, &[Some(count)])?.values;
+            let scale = |(maxima, deficit): (&[f32], f32)| Scale {
+                maxima: maxima.to_vec(),
+                deficit,
+            };
+            Ok(maxima.chunks_exact(maps).zip(deficits).map(scale).collect())
         };
-        let (likelihood_scale, entropy_scale) = (scale("likelihood")?, scale("entropy")?);
+        let likelihood_scales = of_classes("likelihood")?;
+        let entropy_scales = of_classes("entropy")?;
         tensors.finish()?;
         let hgad = Hgad::new(self, backbone, scales, classes, learnt, size, device);
         Ok(Hgad {
-            likelihood_scale,
-            entropy_scale,
+            likelihood_scales,
+            entropy_scales,
             ..hgad
         })
     }
@@ -524,7 +549,7 @@ fn scale_to_training<AB: AutodiffBackend>(
     pool: &mut Pool,
     run: &mut Run<'_, AB>,
 ) -> Result<()> {
-    let mut fits = Fits::new(hgad.levels.len());
+    let mut fits = Fits::new(hgad.classes.count(), hgad.levels.len());
     let count = pool.count();
     for first in (0..count).step_by(IMAGES_AT_ONCE) {
         let last = (first + IMAGES_AT_ONCE).min(count);

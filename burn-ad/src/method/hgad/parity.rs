@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::evidence::Posterior;
 use super::loss::{LossConfig, Workspace};
 use super::mixture::Mixture;
-use super::scale::{Levels, ScaleFit};
+use super::scale::{Levels, ScaleFit, anomaly};
 use crate::data::Region;
 use crate::method::padding::max_inside;
 use crate::ops;
@@ -225,10 +225,10 @@ fn anomaly_maps_equal_the_reference() {
                 Tensor::from_data(TensorData::new(values, [images, rows, columns]), &device)
             })
             .collect();
-        let mut fit = ScaleFit::new(levels.len());
-        fit.add(&levels, &valid);
-        let scale = fit.finish::<Flex>(size, &device);
-        ops::gaussian_blur(scale.anomaly(&levels, size), 4.0)
+        let mut fit = ScaleFit::new(1, levels.len());
+        fit.add(&levels, &valid, &vec![0; images]);
+        let scale = &fit.finish::<Flex>(size, &device)[0];
+        ops::gaussian_blur(anomaly(&vec![scale; images], &levels, size), 4.0)
     };
     let maps = map(&fixture.likelihoods, 1.0) * map(&fixture.entropies, -1.0);
     let scores = to_vec(max_inside(&maps, &valid));

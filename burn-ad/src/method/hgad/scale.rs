@@ -12,14 +12,15 @@ use crate::tensors::to_vec;
 /// `[batch, rows, columns]`.
 pub(super) type Levels<B> = Vec<Tensor<B, 3>>;
 
-/// What log-probabilities and their sum over scales are compared with.
+/// What log-probabilities of one class's images, and their sum over scales, are compared with.
 ///
 /// The published conversion is `max(s) - s` with `s = sum over scales of upsampled exp(v - max v)`.
 /// With `d = sum of upsampled 1 - exp(v - max v)` it is `d - min(d)`, which does not lose the
 /// differences between probabilities near 1.
 ///
 /// Differs from the paper by default: its extremes are those of the test set, so that a score
-/// depends on the other images; ours are those of the training normals and stay with the model.
+/// depends on the other images; ours are those of the class's training normals and stay with the
+/// model.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scale {
     /// The largest log-probability of each scale.
@@ -36,65 +37,119 @@ impl Scale {
             deficit: 0.0,
         }
     }
-
-    /// Anomaly maps `[batch, size, size]`, at least 0: what is more normal than everything the
-    /// scale was fitted on is as good as that.
-    pub(super) fn anomaly<B: Backend>(&self, levels: &Levels<B>, size: usize) -> Tensor<B, 3> {
-        (self.deficits(levels, size) - self.deficit).clamp_min(0.0)
-    }
-
-    fn deficits<B: Backend>(&self, levels: &Levels<B>, size: usize) -> Tensor<B, 3> {
-        let maps = levels.iter().zip(&self.maxima).map(|(level, &largest)| {
-            let (shape, device) = (level.dims(), level.device());
-            // On the host: not every backend has this function, and the maps are small.
-            let deficits: Vec<f32> = to_vec(level.clone())
-                .into_iter()
-                .map(|value| -(value - largest).exp_m1())
-                .collect();
-            let level = Tensor::<B, 3>::from_data(TensorData::new(deficits, shape), &device);
-            let level = level.unsqueeze_dim::<4>(1);
-            ops::resize_bilinear(level, [size; 2], true).squeeze_dim::<3>(1)
-        });
-        maps.reduce(|sum, map| sum + map)
-            .expect("validate() leaves at least one scale")
-    }
 }
 
-/// Collects maps and finds their extremes.
+/// Anomaly maps `[batch, size, size]`, at least 0: what is more normal than everything a scale was
+/// fitted on is as good as that. `scales` has one entry an image.
+pub(super) fn anomaly<B: Backend>(
+    scales: &[&Scale],
+    levels: &Levels<B>,
+    size: usize,
+) -> Tensor<B, 3> {
+    let smallest: Vec<f32> = scales.iter().map(|scale| scale.deficit).collect();
+    let smallest = TensorData::new(smallest, [scales.len(), 1, 1]);
+    let deficits = deficits(scales, levels, size);
+    let device = deficits.device();
+    (deficits - Tensor::from_data(smallest, &device)).clamp_min(0.0)
+}
+
+fn deficits<B: Backend>(scales: &[&Scale], levels: &Levels<B>, size: usize) -> Tensor<B, 3> {
+    let maps = levels.iter().enumerate().map(|(index, level)| {
+        let ([batch, rows, columns], device) = (level.dims(), level.device());
+        // On the host: not every backend has this function, and the maps are small.
+        let mut values = to_vec(level.clone());
+        for (values, scale) in values.chunks_exact_mut(rows * columns).zip(scales) {
+            for value in values {
+                *value = -(*value - scale.maxima[index]).exp_m1();
+            }
+        }
+        let data = TensorData::new(values, [batch, 1, rows, columns]);
+        let level = Tensor::<B, 4>::from_data(data, &device);
+        ops::resize_bilinear(level, [size; 2], true).squeeze_dim::<3>(1)
+    });
+    maps.reduce(|sum, map| sum + map)
+        .expect("validate() leaves at least one scale")
+}
+
+/// Collects maps and finds their extremes, class by class.
 pub(super) struct ScaleFit {
+    classes: Vec<ClassFit>,
+}
+
+#[derive(Clone)]
+struct ClassFit {
     maxima: Vec<f32>,
     /// One entry an image: its maps with their shapes, one a scale, and where its picture lies.
     images: Vec<(Vec<TensorData>, Region)>,
 }
 
 impl ScaleFit {
-    pub(super) fn new(scales: usize) -> Self {
-        Self {
+    pub(super) fn new(classes: usize, scales: usize) -> Self {
+        let none = ClassFit {
             maxima: vec![f32::NEG_INFINITY; scales],
             images: Vec::new(),
+        };
+        Self {
+            classes: vec![none; classes],
         }
     }
 
-    /// Adds the maps of a batch.
-    pub(super) fn add<B: Backend>(&mut self, levels: &Levels<B>, valid: &[Region]) {
-        let first = self.images.len();
-        let new = valid.iter().map(|region| (Vec::new(), *region));
-        self.images.extend(new);
-        for (map, largest) in levels.iter().zip(&mut self.maxima) {
+    /// Adds the maps of a batch, whose images belong to `classes`.
+    pub(super) fn add<B: Backend>(
+        &mut self,
+        levels: &Levels<B>,
+        valid: &[Region],
+        classes: &[usize],
+    ) {
+        for (&class, region) in classes.iter().zip(valid) {
+            self.classes[class].images.push((Vec::new(), *region));
+        }
+        for (scale, map) in levels.iter().enumerate() {
             let [_, rows, columns] = map.dims();
             let values = to_vec(map.clone());
-            *largest = values.iter().copied().fold(*largest, f32::max);
-            let images = values.chunks_exact(rows * columns);
-            for (values, (levels, _)) in images.zip(&mut self.images[first..]) {
-                levels.push(TensorData::new(values.to_vec(), [1, rows, columns]));
+            // From the last one back, as each class's newest images are at its end.
+            let mut taken = vec![0; self.classes.len()];
+            let images = values.chunks_exact(rows * columns).zip(classes);
+            for (values, &class) in images.rev() {
+                let fit = &mut self.classes[class];
+                let largest = &mut fit.maxima[scale];
+                *largest = values.iter().copied().fold(*largest, f32::max);
+                taken[class] += 1;
+                let place = fit.images.len() - taken[class];
+                let data = TensorData::new(values.to_vec(), [1, rows, columns]);
+                fit.images[place].0.push(data);
             }
         }
     }
 
-    /// The extremes over all images; without any image, those that change nothing.
-    pub(super) fn finish<B: Backend>(self, size: usize, device: &B::Device) -> Scale {
+    /// The extremes of each class. One without images takes the widest of all; without any image
+    /// they change nothing.
+    pub(super) fn finish<B: Backend>(self, size: usize, device: &B::Device) -> Vec<Scale> {
+        let scales = self.classes[0].maxima.len();
+        let found: Vec<Option<Scale>> = self
+            .classes
+            .into_iter()
+            .map(|fit| fit.finish::<B>(size, device))
+            .collect();
+        let widest = found.iter().flatten().cloned().reduce(|mut all, scale| {
+            for (all, largest) in all.maxima.iter_mut().zip(&scale.maxima) {
+                *all = all.max(*largest);
+            }
+            all.deficit = all.deficit.min(scale.deficit);
+            all
+        });
+        let other = widest.unwrap_or_else(|| Scale::unset(scales));
+        found
+            .into_iter()
+            .map(|scale| scale.unwrap_or_else(|| other.clone()))
+            .collect()
+    }
+}
+
+impl ClassFit {
+    fn finish<B: Backend>(self, size: usize, device: &B::Device) -> Option<Scale> {
         if self.images.is_empty() {
-            return Scale::unset(self.maxima.len());
+            return None;
         }
         let mut scale = Scale {
             maxima: self.maxima,
@@ -106,10 +161,46 @@ impl ScaleFit {
                 .into_iter()
                 .map(|data| Tensor::from_data(data, device))
                 .collect();
-            let normality = scale.deficits(&levels, size).neg();
+            let normality = deficits(&[&scale], &levels, size).neg();
             smallest = smallest.min(-to_vec(max_inside(&normality, &[region]))[0]);
         }
         scale.deficit = smallest;
-        scale
+        Some(scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    fn levels(values: &[f32]) -> Levels<Flex> {
+        let data = TensorData::new(values.to_vec(), [values.len(), 1, 1]);
+        vec![Tensor::from_data(data, &Default::default())]
+    }
+
+    #[test]
+    fn each_class_is_compared_with_its_own_best() {
+        let region = Region {
+            top: 0,
+            left: 0,
+            height: 2,
+            width: 2,
+        };
+        let mut fit = ScaleFit::new(3, 1);
+        fit.add(&levels(&[-1.0, -7.0, -2.0]), &[region; 3], &[0, 2, 0]);
+        fit.add(&levels(&[-6.0]), &[region], &[2]);
+        let scales = fit.finish::<Flex>(2, &Default::default());
+        let maxima: Vec<f32> = scales.iter().map(|scale| scale.maxima[0]).collect();
+        // The second one has no image.
+        assert_eq!(maxima, [-1.0, -1.0, -6.0]);
+        let chosen = [&scales[0], &scales[2], &scales[2]];
+        let found = to_vec(anomaly(&chosen, &levels(&[-2.0, -7.0, -5.0]), 2));
+        let expected = 1.0 - (-1.0f32).exp();
+        for (place, expected) in [(0, expected), (4, expected), (8, 0.0)] {
+            assert!((found[place] - expected).abs() < 1e-6, "{found:?}");
+        }
+        let none = ScaleFit::new(2, 3).finish::<Flex>(2, &Default::default());
+        assert_eq!(none, vec![Scale::unset(3); 2]);
     }
 }
