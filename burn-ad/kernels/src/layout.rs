@@ -67,26 +67,13 @@ impl WithSimd for Transpose<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if S::F32_LANES == 16
-                && let Some(simd) = pulp::x86::V4::try_new()
-            {
-                return self.by_tiles(simd);
-            }
-            if S::F32_LANES == 8
-                && let Some(simd) = pulp::x86::V3::try_new()
-            {
-                return self.by_tiles(simd);
-            }
-        }
-        self.by_tiles(ByValue);
+        with_tile::<S>(self);
     }
 }
 
-impl Transpose<'_> {
+impl WithTile for Transpose<'_> {
     #[inline(always)]
-    fn by_tiles<T: Tile>(self, tile: T) {
+    fn with_tile<T: Tile>(self, tile: T) {
         let Self {
             x,
             rows,
@@ -105,7 +92,7 @@ impl Transpose<'_> {
                 unsafe {
                     let from = x.as_ptr().add(row * columns + first + column);
                     let to = out.as_mut_ptr().add(column * rows + row);
-                    tile.transpose(from, columns, to, rows);
+                    tile.transpose(|i| from.add(i * columns), |i| to.add(i * rows), T::SIZE);
                 }
             }
         }
@@ -119,13 +106,44 @@ impl Transpose<'_> {
 }
 
 /// Transposes a square of `SIZE` by `SIZE` values.
-trait Tile: Copy {
+pub(crate) trait Tile: Copy {
     const SIZE: usize;
 
+    /// Writes the first `columns` rows of the transpose.
+    ///
     /// # Safety
-    /// `SIZE` values must be readable at each of `from + i * columns` and writable at each of
-    /// `to + i * rows`, for `i < SIZE`.
-    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize);
+    /// For `i < SIZE`, `SIZE` values must be readable at `from(i)`, and for `i < columns` as many
+    /// writable at `to(i)`.
+    unsafe fn transpose(
+        self,
+        from: impl Fn(usize) -> *const f32,
+        to: impl Fn(usize) -> *mut f32,
+        columns: usize,
+    );
+}
+
+/// Does something with the largest tile that an instruction set has.
+pub(crate) trait WithTile {
+    fn with_tile<T: Tile>(self, tile: T);
+}
+
+/// Hands the tile of `S` to `work`; to be called where `S` is enabled.
+#[inline(always)]
+pub(crate) fn with_tile<S: Simd>(work: impl WithTile) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if S::F32_LANES == 16
+            && let Some(simd) = pulp::x86::V4::try_new()
+        {
+            return work.with_tile(simd);
+        }
+        if S::F32_LANES == 8
+            && let Some(simd) = pulp::x86::V3::try_new()
+        {
+            return work.with_tile(simd);
+        }
+    }
+    work.with_tile(ByValue);
 }
 
 #[derive(Clone, Copy)]
@@ -135,19 +153,24 @@ impl Tile for ByValue {
     const SIZE: usize = 4;
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+    unsafe fn transpose(
+        self,
+        from: impl Fn(usize) -> *const f32,
+        to: impl Fn(usize) -> *mut f32,
+        columns: usize,
+    ) {
         // SAFETY: the tile is readable, by the contract.
-        let tile: [[f32; 4]; 4] = std::array::from_fn(|i| unsafe {
-            from.add(i * columns).cast::<[f32; 4]>().read_unaligned()
-        });
+        let tile: [[f32; 4]; 4] =
+            std::array::from_fn(|i| unsafe { from(i).cast::<[f32; 4]>().read_unaligned() });
         let [a, b, c, d] = tile;
         for (i, row) in [0, 1, 2, 3]
             .map(|i| [a[i], b[i], c[i], d[i]])
             .iter()
             .enumerate()
+            .take(columns)
         {
             // SAFETY: the tile is writable, by the contract.
-            unsafe { to.add(i * rows).cast::<[f32; 4]>().write_unaligned(*row) };
+            unsafe { to(i).cast::<[f32; 4]>().write_unaligned(*row) };
         }
     }
 }
@@ -157,14 +180,19 @@ impl Tile for pulp::x86::V3 {
     const SIZE: usize = 8;
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+    unsafe fn transpose(
+        self,
+        from: impl Fn(usize) -> *const f32,
+        to: impl Fn(usize) -> *mut f32,
+        columns: usize,
+    ) {
         use std::arch::x86_64::__m256;
         let avx = self.avx;
         let mut r = [avx._mm256_setzero_ps(); 8];
         let mut t = r;
         for (i, r) in r.iter_mut().enumerate() {
             // SAFETY: the tile is readable, by the contract.
-            *r = unsafe { from.add(i * columns).cast::<__m256>().read_unaligned() };
+            *r = unsafe { from(i).cast::<__m256>().read_unaligned() };
         }
         for i in 0..4 {
             t[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
@@ -182,9 +210,9 @@ impl Tile for pulp::x86::V3 {
             t[i] = avx._mm256_permute2f128_ps::<0x20>(r[i], r[i + 4]);
             t[i + 4] = avx._mm256_permute2f128_ps::<0x31>(r[i], r[i + 4]);
         }
-        for (i, &t) in t.iter().enumerate() {
+        for (i, &t) in t.iter().enumerate().take(columns) {
             // SAFETY: the tile is writable, by the contract.
-            unsafe { to.add(i * rows).cast::<__m256>().write_unaligned(t) };
+            unsafe { to(i).cast::<__m256>().write_unaligned(t) };
         }
     }
 }
@@ -194,14 +222,19 @@ impl Tile for pulp::x86::V4 {
     const SIZE: usize = 16;
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, columns: usize, to: *mut f32, rows: usize) {
+    unsafe fn transpose(
+        self,
+        from: impl Fn(usize) -> *const f32,
+        to: impl Fn(usize) -> *mut f32,
+        columns: usize,
+    ) {
         use std::arch::x86_64::__m512;
         let avx = self.avx512f;
         let mut r = [avx._mm512_setzero_ps(); 16];
         let mut t = r;
         for (i, r) in r.iter_mut().enumerate() {
             // SAFETY: the tile is readable, by the contract.
-            *r = unsafe { from.add(i * columns).cast::<__m512>().read_unaligned() };
+            *r = unsafe { from(i).cast::<__m512>().read_unaligned() };
         }
         for i in 0..8 {
             t[2 * i] = avx._mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
@@ -225,9 +258,9 @@ impl Tile for pulp::x86::V4 {
             r[i] = avx._mm512_shuffle_f32x4::<0x88>(t[i], t[i + 8]);
             r[i + 8] = avx._mm512_shuffle_f32x4::<0xdd>(t[i], t[i + 8]);
         }
-        for (i, &r) in r.iter().enumerate() {
+        for (i, &r) in r.iter().enumerate().take(columns) {
             // SAFETY: the tile is writable, by the contract.
-            unsafe { to.add(i * rows).cast::<__m512>().write_unaligned(r) };
+            unsafe { to(i).cast::<__m512>().write_unaligned(r) };
         }
     }
 }

@@ -43,7 +43,8 @@ pub struct Prediction<B: Backend> {
 pub struct Examination<B: Backend> {
     /// The scores.
     pub prediction: Prediction<B>,
-    /// The class that each image looks most like; empty for methods without classes.
+    /// The class that each image looks most like; empty for methods without classes, and where there is
+    /// only one.
     pub classes: Vec<String>,
     /// Log-likelihoods a dimension of the feature vectors, under each image's class where there are
     /// classes, one tensor `[batch, rows, columns]` a map; empty for methods without likelihoods.

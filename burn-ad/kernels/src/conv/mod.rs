@@ -24,6 +24,7 @@ pub use epilogue::Epilogue;
 pub use geometry::{Geometry, Padding};
 pub use weights::Weights;
 
+use crate::Isa;
 use weights::Packed;
 use windows::Windows;
 
@@ -41,14 +42,44 @@ pub fn forward(
     epilogue: Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let [outputs, inputs, height, width] = weights.shape();
+    let (shape, algorithm) = (weights.shape(), weights.algorithm());
+    check_all(x, geometry, shape, algorithm, &epilogue, out);
+    compute(x, geometry, weights.packed(), epilogue, out);
+}
+
+/// The same with a weight `[outputs, inputs, kernel height, kernel width]` that is used once: packed in
+/// memory that the thread keeps.
+///
+/// # Panics
+/// As [`forward`]; if `weight` is not of `shape`.
+pub fn forward_once(
+    (isa, algorithm): (Isa, Algorithm),
+    x: &[f32],
+    geometry: &Geometry,
+    (weight, shape): (&[f32], [usize; 4]),
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    check_all(x, geometry, shape, algorithm, &epilogue, out);
+    weights::packed_once(isa, algorithm, weight, shape, |weights| {
+        compute(x, geometry, weights, epilogue, out);
+    });
+}
+
+fn check_all(
+    x: &[f32],
+    geometry: &Geometry,
+    [outputs, inputs, height, width]: [usize; 4],
+    algorithm: Algorithm,
+    epilogue: &Epilogue<'_>,
+    out: &[f32],
+) {
     assert_eq!(
         geometry.kernel,
         [height, width],
         "kernel of geometry and weights"
     );
     check(geometry, [outputs, inputs], x, out);
-    let algorithm = weights.algorithm();
     assert!(
         algorithm.fits(geometry.kernel, geometry.stride),
         "{algorithm:?} needs stride 1, not {}",
@@ -60,7 +91,6 @@ pub fn forward(
     if let Some(residual) = epilogue.residual {
         assert_eq!(residual.len(), out.len(), "length of the residual");
     }
-    compute(x, geometry, weights.packed(), epilogue, out);
 }
 
 /// [`forward`], checked.

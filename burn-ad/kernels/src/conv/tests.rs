@@ -188,6 +188,29 @@ fn weights_packed_again_are_the_new_weights() {
 }
 
 #[test]
+fn a_weight_used_once_gives_the_bits_of_packed_weights() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for case in layers(&mut rng) {
+        for isa in Isa::available() {
+            for algorithm in algorithms(&case.geometry) {
+                let weights = Weights::pack(isa, algorithm, &case.weight, case.shape);
+                let packed = run(&case, 0..3, &weights);
+                let epilogue = Epilogue {
+                    bias: Some(&case.bias),
+                    residual: Some(&case.other),
+                    activation: Activation::Swish,
+                };
+                let mut out = vec![f32::NAN; packed.len()];
+                let weight = (case.weight.as_slice(), case.shape);
+                let how = (isa, algorithm);
+                forward_once(how, &case.x, &case.geometry, weight, epilogue, &mut out);
+                assert!(out == packed, "{isa}, {algorithm:?}, {:?}", case.shape);
+            }
+        }
+    }
+}
+
+#[test]
 fn no_images_and_no_outputs_are_no_work() {
     let geometry = Geometry {
         batch: 0,

@@ -1,51 +1,97 @@
-//! Exchange of rows and columns, four by four: the compiler makes vector instructions of it.
+//! Exchange of rows and columns, where neither need lie at equal distances.
+// Tiles are read and written through pointers into checked memory.
+#![allow(unsafe_code)]
 
-/// Most columns that are turned together.
-const BLOCK: usize = 4;
+use pulp::{Simd, WithSimd};
 
-/// Calls `put(row, column, values)` so that all elements `at(row) + column` of `from`, for `rows` rows
-/// and `columns` columns, are handed over by columns: `values` are those of the rows from `row` on,
-/// at most four.
-#[inline(always)]
-pub(super) fn turn(
+use crate::Isa;
+use crate::layout::{Tile, WithTile, with_tile};
+
+/// `to(column)[row] = from[at(row) + column]` for `rows` rows and `columns` columns.
+///
+/// # Panics
+/// If a row is not all in `from`.
+///
+/// # Safety
+/// `rows` values must be writable at each `to(column)`, and nobody else may use them meanwhile.
+pub(super) unsafe fn turn(
+    isa: Isa,
     from: &[f32],
+    [rows, columns]: [usize; 2],
+    at: impl Fn(usize) -> usize,
+    to: impl Fn(usize) -> *mut f32,
+) {
+    isa.run(Turn {
+        from,
+        rows,
+        columns,
+        at,
+        to,
+    });
+}
+
+struct Turn<'a, At, To> {
+    from: &'a [f32],
     rows: usize,
     columns: usize,
-    at: impl Fn(usize) -> usize,
-    mut put: impl FnMut(usize, usize, &[f32]),
-) {
-    for row in (0..rows).step_by(BLOCK) {
-        if row + BLOCK > rows {
-            for column in 0..columns {
-                let mut values = [0.0; BLOCK];
-                let values = &mut values[..rows - row];
-                for (index, value) in values.iter_mut().enumerate() {
-                    *value = from[at(row + index) + column];
+    at: At,
+    to: To,
+}
+
+impl<At: Fn(usize) -> usize, To: Fn(usize) -> *mut f32> WithSimd for Turn<'_, At, To> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        with_tile::<S>(self);
+    }
+}
+
+/// More rows than any tile has.
+const MOST: usize = 16;
+
+impl<At: Fn(usize) -> usize, To: Fn(usize) -> *mut f32> WithTile for Turn<'_, At, To> {
+    #[inline(always)]
+    fn with_tile<T: Tile>(self, tile: T) {
+        let Self {
+            from,
+            rows,
+            columns,
+            at,
+            to,
+        } = self;
+        for row in (0..rows).step_by(T::SIZE) {
+            let height = T::SIZE.min(rows - row);
+            let mut starts = [0; MOST];
+            for (index, start) in starts[..height].iter_mut().enumerate() {
+                *start = at(row + index);
+                assert!(*start + columns <= from.len(), "a row inside of the values");
+            }
+            let starts = &starts[..height];
+            let last = starts.iter().copied().max().unwrap_or(0);
+            for column in (0..columns).step_by(T::SIZE) {
+                let width = T::SIZE.min(columns - column);
+                // A tile reads whole rows of itself, also beyond the last column.
+                if height == T::SIZE && last + column + T::SIZE <= from.len() {
+                    // SAFETY: every start is at most `last`, so that a tile's row ends inside of
+                    // `from`; the caller vouches for what is written, `row + SIZE <= rows`.
+                    unsafe {
+                        tile.transpose(
+                            |index| from.as_ptr().add(starts[index] + column),
+                            |index| to(column + index).add(row),
+                            width,
+                        );
+                    }
+                    continue;
                 }
-                put(row, column, values);
+                for column in column..column + width {
+                    let out = to(column);
+                    for (index, start) in starts.iter().enumerate() {
+                        // SAFETY: the caller vouches for `rows` values there.
+                        unsafe { *out.add(row + index) = from[start + column] };
+                    }
+                }
             }
-            return;
-        }
-        let lines: [&[f32]; BLOCK] =
-            std::array::from_fn(|index| &from[at(row + index)..][..columns]);
-        let mut column = 0;
-        while column + BLOCK <= columns {
-            let block: [[f32; BLOCK]; BLOCK] = std::array::from_fn(|index| {
-                let line = &lines[index][column..column + BLOCK];
-                [line[0], line[1], line[2], line[3]]
-            });
-            #[allow(clippy::needless_range_loop)] // the index of a column
-            for c in 0..BLOCK {
-                put(
-                    row,
-                    column + c,
-                    &[block[0][c], block[1][c], block[2][c], block[3][c]],
-                );
-            }
-            column += BLOCK;
-        }
-        for column in column..columns {
-            put(row, column, &lines.map(|line| line[column]));
         }
     }
 }
@@ -56,21 +102,50 @@ mod tests {
 
     #[test]
     fn turned_elements_are_all_elements() {
-        let from: Vec<f32> = (0..400).map(|value| value as f32).collect();
-        for (rows, columns) in [(1, 1), (3, 9), (4, 4), (9, 16), (16, 9), (7, 6)] {
-            let mut to = vec![-1.0; rows * columns];
-            turn(
-                &from,
-                rows,
-                columns,
-                |row| row * 20 + 3,
-                |row, column, values| {
-                    to[column * rows + row..][..values.len()].copy_from_slice(values);
-                },
-            );
-            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |c| (row, c))) {
-                assert_eq!(to[column * rows + row], (row * 20 + 3 + column) as f32);
+        let from: Vec<f32> = (0..1400).map(|value| value as f32).collect();
+        let sizes = [
+            (1, 1),
+            (3, 9),
+            (4, 4),
+            (9, 16),
+            (16, 9),
+            (7, 6),
+            (33, 35),
+            (64, 9),
+        ];
+        for isa in Isa::available() {
+            for (rows, columns) in sizes {
+                let pitch = if rows > 34 { columns } else { 40 };
+                // The last row ends where the values end.
+                let start = from.len() - (rows - 1) * pitch - columns;
+                let mut to = vec![-1.0; columns * (rows + 2)];
+                let base = to.as_mut_ptr();
+                // SAFETY: columns go to places of their own, `rows + 2` values apart.
+                unsafe {
+                    turn(
+                        isa,
+                        &from,
+                        [rows, columns],
+                        |row| start + row * pitch,
+                        |column| base.add(column * (rows + 2)),
+                    );
+                }
+                for (column, to) in to.chunks_exact(rows + 2).enumerate() {
+                    for (row, value) in to[..rows].iter().enumerate() {
+                        assert_eq!(*value, (start + row * pitch + column) as f32, "{isa}");
+                    }
+                    assert_eq!(to[rows..], [-1.0; 2], "{isa}");
+                }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "inside of the values")]
+    fn rows_beyond_the_values_are_refused() {
+        let mut to = [0.0; 16];
+        let base = to.as_mut_ptr();
+        // SAFETY: all four columns are the same four values; nothing is written before the panic.
+        unsafe { turn(Isa::Portable, &[0.0; 15], [4, 4], |row| row * 4, |_| base) };
     }
 }

@@ -61,59 +61,68 @@ impl Source<'_> {
 
     /// Writes rows of `width` columns, those from `first` on, for each tap and each input in
     /// `inputs`, in that order; columns beyond the last are 0.
-    pub(super) fn rows(&self, first: usize, width: usize, inputs: Range<usize>, rows: &mut [f32]) {
+    pub(super) fn rows(
+        &self,
+        isa: Isa,
+        first: usize,
+        width: usize,
+        inputs: Range<usize>,
+        rows: &mut [f32],
+    ) {
         let [_, stride, height, columns] = self.shape;
         let taps = height * columns;
         let used = width.min(self.sizes().0 - first);
         let count = inputs.len();
+        assert_eq!(rows.len(), self.taps.len() * count * width, "rows to write");
         if used < width {
             for row in rows.chunks_exact_mut(width) {
                 row[used..].fill(0.0);
             }
         }
+        let base = rows.as_mut_ptr();
         if !self.swapped {
             // Rows of the weights are outputs, columns are (input, tap): so are the taps all and in
             // order.
             assert_eq!(self.taps.len(), taps);
             let line = |output: usize| ((first + output) * stride + inputs.start) * taps;
-            turn(
-                self.values,
-                used,
-                count * taps,
-                line,
-                |row, column, values| {
-                    let at = ((column % taps) * count + column / taps) * width + row;
-                    rows[at..at + values.len()].copy_from_slice(values);
-                },
-            );
+            let place = |column: usize| (column % taps * count + column / taps) * width;
+            // SAFETY: `(tap, input)` has a row of its own, whose first `used` values are written.
+            unsafe {
+                turn(isa, self.values, [used, count * taps], line, |column| {
+                    base.add(place(column))
+                });
+            }
+            return;
+        }
+        if taps == 1 {
+            for (index, output) in inputs.enumerate() {
+                let from = &self.values[output * stride + first..][..used];
+                rows[index * width..][..used].copy_from_slice(from);
+            }
             return;
         }
         let mut places = [0; 9];
-        let whole = self.taps.len() == taps && taps <= places.len();
-        if whole {
+        if self.taps.len() == taps && taps <= places.len() {
             for (place, tap) in self.taps.iter().enumerate() {
                 places[*tap] = place;
             }
+            for (index, output) in inputs.enumerate() {
+                let start = (output * stride + first) * taps;
+                // SAFETY: `(tap, input)` has a row of its own, as `taps` is in any order once.
+                unsafe {
+                    turn(
+                        isa,
+                        self.values,
+                        [used, taps],
+                        |input| start + input * taps,
+                        |tap| base.add((places[tap] * count + index) * width),
+                    );
+                }
+            }
+            return;
         }
         for (index, output) in inputs.enumerate() {
             let from = &self.values[(output * stride + first) * taps..][..used * taps];
-            if taps == 1 {
-                rows[index * width..][..used].copy_from_slice(from);
-                continue;
-            }
-            if whole {
-                turn(
-                    from,
-                    used,
-                    taps,
-                    |input| input * taps,
-                    |row, tap, values| {
-                        let at = (places[tap] * count + index) * width + row;
-                        rows[at..at + values.len()].copy_from_slice(values);
-                    },
-                );
-                continue;
-            }
             for (place, tap) in self.taps.iter().enumerate() {
                 let row = &mut rows[(place * count + index) * width..][..used];
                 for (lane, value) in row.iter_mut().enumerate() {
@@ -182,20 +191,7 @@ impl Weights {
     }
 
     fn fill(&mut self, values: &[f32], shape: [usize; 4], swapped: bool, taps: &[usize]) {
-        assert_eq!(
-            values.len(),
-            shape.iter().product::<usize>(),
-            "length of weights {shape:?}"
-        );
-        assert!(
-            shape[1..].iter().all(|size| *size > 0),
-            "weights {shape:?} without values for an output"
-        );
-        assert!(
-            self.algorithm.fits([shape[2], shape[3]], 1),
-            "{:?} needs a kernel of 3x3, not {shape:?}",
-            self.algorithm
-        );
+        check(self.algorithm, values, shape);
         let source = Source {
             values,
             shape,
@@ -231,6 +227,52 @@ impl Weights {
             values: self.packed.values(),
         }
     }
+}
+
+fn check(algorithm: Algorithm, values: &[f32], shape: [usize; 4]) {
+    assert_eq!(
+        values.len(),
+        shape.iter().product::<usize>(),
+        "length of weights {shape:?}"
+    );
+    assert!(
+        shape[1..].iter().all(|size| *size > 0),
+        "weights {shape:?} without values for an output"
+    );
+    assert!(
+        algorithm.fits([shape[2], shape[3]], 1),
+        "{algorithm:?} needs a kernel of 3x3, not {shape:?}"
+    );
+}
+
+/// Calls `work` with a weight of `shape` packed in kept memory.
+pub(super) fn packed_once<R>(
+    isa: Isa,
+    algorithm: Algorithm,
+    weight: &[f32],
+    shape: [usize; 4],
+    work: impl FnOnce(Packed<'_>) -> R,
+) -> R {
+    check(algorithm, weight, shape);
+    let [outputs, inputs, height, width] = shape;
+    let isa = isa.or_lower();
+    let taps: Vec<usize> = (0..height * width).collect();
+    let source = Source {
+        values: weight,
+        shape,
+        swapped: false,
+        taps: &taps,
+    };
+    scratch(packed_length(isa, algorithm, &source), |values| {
+        pack(isa, algorithm, source, values);
+        work(Packed {
+            isa,
+            algorithm,
+            outputs,
+            inputs,
+            values,
+        })
+    })
 }
 
 /// Values of packed weights.
@@ -301,7 +343,7 @@ pub(super) fn for_panels(
         scratch(
             source.taps.len() * block.inputs.len() * block.width,
             |rows| {
-                source.rows(block.first, block.width, block.inputs.clone(), rows);
+                source.rows(isa, block.first, block.width, block.inputs.clone(), rows);
                 pack(block, rows);
             },
         );

@@ -301,17 +301,19 @@ impl<B: Backend> Detector<B> for Hgad<B> {
         let rows = self.scales.rows(&self.backbone, batch.images.clone());
         let seen = self.see(rows, &batch.valid, &self.known(batch));
         let anomaly_maps = self.anomaly_maps(&seen);
-        let names = self.classes.names();
+        let names = match self.classes.names() {
+            // Nothing is said by what all images are.
+            [_] => &[][..],
+            names => names,
+        };
+        let found = seen.found.iter();
+        let found = found.filter_map(|&class| names.get(class).cloned());
         Examination {
             prediction: Prediction {
                 image_scores: padding::max_inside(&anomaly_maps, &batch.valid),
                 anomaly_maps,
             },
-            classes: seen
-                .found
-                .iter()
-                .map(|&class| names[class].clone())
-                .collect(),
+            classes: found.collect(),
             likelihoods: seen.likelihoods,
         }
     }

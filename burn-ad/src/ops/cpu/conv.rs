@@ -159,11 +159,6 @@ impl Plan {
         self.form_of(Algorithm::choose)
     }
 
-    /// For a weight that is packed for this call only.
-    fn form_once(&self) -> Form {
-        self.form_of(Algorithm::choose_once)
-    }
-
     fn form_of(&self, choose: fn(bool, [usize; 4], &Geometry) -> Algorithm) -> Form {
         if self.depthwise {
             return Form::Depthwise(self.kernels.isa);
@@ -183,6 +178,26 @@ impl Plan {
             }
             Kernel::Depthwise(weight) => self.depthwise_forward(x, weight, epilogue, &mut out),
         }
+        Map::new(out, [batch, outputs, height, width])
+    }
+
+    /// The same with a weight that is packed for this call only.
+    fn forward_once(&self, x: &Map, weight: &FlexTensor, epilogue: Epilogue<'_>) -> Map {
+        let Form::Dense(isa, algorithm) = self.form_of(Algorithm::choose_once) else {
+            return self.forward(x, &pack(weight, self.form()), epilogue);
+        };
+        let [height, width] = self.geometry.output();
+        let [outputs, ..] = self.shape;
+        let batch = self.geometry.batch;
+        let mut out = buffers::take(batch * outputs * height * width);
+        conv::forward_once(
+            (isa, algorithm),
+            x.values(),
+            &self.geometry,
+            (values(weight), self.shape),
+            epilogue,
+            &mut out,
+        );
         Map::new(out, [batch, outputs, height, width])
     }
 
@@ -260,16 +275,15 @@ pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
         .residual
         .map(|residual| Map::of(kernels, residual.into_primitive()));
     let plan = Plan::new(kernels, x.dims(), dims(&weight), call.convolution);
-    let kernel = match call.packed {
-        Some(packed) => packed.get(&weight, plan.form()),
-        None => Arc::new(pack(&weight, plan.form_once())),
-    };
     let epilogue = Epilogue {
         bias: bias.as_ref().map(values),
         residual: residual.as_ref().map(Map::values),
         activation: elementwise::of(call.activation),
     };
-    let out = plan.forward(&x, &kernel, epilogue);
+    let out = match call.packed {
+        Some(packed) => plan.forward(&x, &packed.get(&weight, plan.form()), epilogue),
+        None => plan.forward_once(&x, &contiguous(weight), epilogue),
+    };
     x.give_back();
     if let Some(residual) = residual {
         residual.give_back();
@@ -299,7 +313,7 @@ pub(crate) fn forward_tracked(
         residual: None,
         activation: KernelActivation::Identity,
     };
-    let out = plan.forward(&map, &pack(&weights, plan.form_once()), epilogue);
+    let out = plan.forward_once(&map, &weights, epilogue);
     let out = out.into_tensor();
     let state = State {
         x: map,

@@ -267,16 +267,13 @@ impl Pass<'_> {
         let (taps, count) = (self.taps, cell.inputs.len());
         // From rows (input, tap) of outputs to rows (output) of inputs and taps.
         let line = |row: usize| ((row % taps) * count + row / taps) * cell.width;
-        turn(
-            sums,
-            count * taps,
-            cell.used,
-            line,
-            |row, output, values| {
-                let at = ((cell.first + output) * self.inputs + cell.inputs.start) * taps + row;
-                // SAFETY: each task has its own outputs or inputs.
-                unsafe { dw.part(at..at + values.len()) }.copy_from_slice(values);
-            },
-        );
+        let rows = count * taps;
+        // SAFETY: each task has its own outputs or inputs.
+        unsafe {
+            turn(self.isa, sums, [rows, cell.used], line, |output| {
+                let at = ((cell.first + output) * self.inputs + cell.inputs.start) * taps;
+                dw.part(at..at + rows).as_mut_ptr()
+            });
+        }
     }
 }

@@ -264,11 +264,14 @@ impl<'a, const A: usize> Pass<'a, A> {
             let line = |row: usize| (row % 9) * length + row / 9 * width;
             let pitch = 9 * self.inputs;
             let start = first * pitch + 9 * inputs.start;
-            turn(taps, 9 * inputs.len(), used, line, |row, output, values| {
-                let at = start + output * pitch + row;
-                // SAFETY: each task has its own outputs or inputs.
-                unsafe { dw.part(at..at + values.len()) }.copy_from_slice(values);
-            });
+            let rows = 9 * inputs.len();
+            // SAFETY: each task has its own outputs or inputs.
+            unsafe {
+                turn(self.isa, taps, [rows, used], line, |output| {
+                    let at = start + output * pitch;
+                    dw.part(at..at + rows).as_mut_ptr()
+                });
+            }
         });
     }
 }
