@@ -165,6 +165,15 @@ impl Training<'_> {
         let initial_flows = initial_flows(train)?;
         let initial_model = train.init_from.as_deref().map(StoredModel::read);
         let initial_model = initial_model.transpose()?;
+        if let Some(model) = &initial_model {
+            let seed = model.header().training.seed;
+            if seed != train.seed {
+                recorder.progress.warn(&format!(
+                    "the model to begin with was trained with seed {seed}: where the layout has no split of its own, test \
+                     images may be among those it has learnt"
+                ));
+            }
+        }
         let images = TrainingImages {
             normal: &dataset.train,
             anomalous: known,

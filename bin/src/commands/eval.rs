@@ -185,19 +185,26 @@ impl Job for EvalJob<'_> {
     }
 }
 
-/// A folder of one product has its name; where the model knows a class of that name, its images are
-/// of this class.
+/// A product of a union of datasets (`visa/candle`) that is looked at alone goes by the end of its name;
+/// where the model knows one such product, this is it.
 fn name_product(dataset: &mut Dataset, method: &MethodConfig) {
     let MethodConfig::Hgad(config) = method else {
         return;
     };
-    let name = dataset.name.clone();
-    if config.classes.len() < 2 || !config.classes.contains(&name) {
-        return;
-    }
+    let named = |class: &str| {
+        if config.classes.iter().any(|known| known == class) {
+            return None;
+        }
+        let mut known = config.classes.iter();
+        let ends = |known: &&String| known.rsplit_once('/').is_some_and(|(_, end)| end == class);
+        let found = known.find(ends)?;
+        known.find(ends).is_none().then(|| found.clone())
+    };
     for sample in dataset.train.iter_mut().chain(&mut dataset.test) {
-        if sample.class().is_none() {
-            sample.kind = format!("{name}/{}", sample.kind);
+        if let Some((class, kind)) = sample.kind.rsplit_once('/')
+            && let Some(class) = named(class)
+        {
+            sample.kind = format!("{class}/{kind}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn_ad::Result;
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::data::{Kinds, KnownCount};
-use burn_ad::method::MethodConfig;
+use burn_ad::method::{MethodConfig, ModelHeader};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -32,19 +32,25 @@ pub(super) struct MethodArgs {
     /// Begin with trained flows: a PyTorch checkpoint of FrEIA flows, one a tap [default: drawn from the seed]
     #[arg(long, value_name = "FILE")]
     init_flows: Option<PathBuf>,
-    /// Begin with a trained model and add products to it (hgad); its settings are the defaults then
+    /// Begin with a trained model and add products to it (hgad); the settings beside it are the defaults, unless --config is given
     #[arg(long, value_name = "MODEL", conflicts_with = "init_flows")]
     init_from: Option<PathBuf>,
 }
 
 impl MethodArgs {
     /// The settings file: the one that is given, else that of the model to begin with.
-    pub(super) fn config(&self, given: Option<&Path>) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// When there is no model to begin with where one is named.
+    pub(super) fn config(&self, given: Option<&Path>) -> Result<Option<PathBuf>> {
+        if let Some(model) = &self.init_from {
+            ModelHeader::read(model)?;
+        }
         let of_model = || {
             let path = self.init_from.as_ref()?.join("config.json");
             path.is_file().then_some(path)
         };
-        given.map(Path::to_owned).or_else(of_model)
+        Ok(given.map(Path::to_owned).or_else(of_model))
     }
 
     /// Whether the user has chosen a method.

@@ -63,7 +63,7 @@ pub(crate) struct TrainArgs {
 
 impl TrainArgs {
     pub(crate) fn run(self, quiet: bool) -> Result<()> {
-        let file = self.method.config(self.config.as_deref());
+        let file = self.method.config(self.config.as_deref())?;
         let mut settings = Settings::resolve(file.as_deref(), &self.set, self.flags()?)?;
         check_output(&self.output, self.overwrite)?;
         let checkpoints = self.checkpoints(&settings)?;
@@ -238,6 +238,9 @@ impl Job for TrainJob<'_> {
     fn run<AB: AutodiffBackend>(mut self, device: AB::Device) -> Result<ModelHeader> {
         let model = self.training.fit::<AB>(&device, &mut self.recorder)?;
         model.save(self.output, self.training.settings.train.with_backbone)?;
+        if let Some(checkpoints) = &self.training.checkpoints {
+            checkpoints.remove()?;
+        }
         Ok(model.header().clone())
     }
 }

@@ -93,6 +93,12 @@ fn a_folder_of_products_becomes_one_model_with_a_table_by_product() {
     assert!(dents(&found).is_number());
     assert_eq!(dents(&alone), dents(&found));
 
+    // One kind by its own name, of one product or of all.
+    for (data, out) in [("products/plate", "dents"), ("products", "all_dents")] {
+        let eval = ["eval", "model", data, "-o", out, "--kinds", "dent"];
+        run(dir.path(), eval).ends_with(DONE);
+    }
+
     // A product that it has never seen is named, and scored as the one it looks most like.
     std::fs::rename(
         dir.path().join("products/cloth"),
@@ -112,6 +118,11 @@ fn a_folder_of_products_becomes_one_model_with_a_table_by_product() {
         "--infer-classes",
     ];
     run(dir.path(), eval).ends_with(DONE);
+
+    let eval = ["eval", "model", "products/felt", "-o", "unknown_alone"];
+    run(dir.path(), eval)
+        .ends_with(DONE)
+        .says(&["knows no product 'felt'"]);
 
     // Images of which nothing is known get the class that was found.
     let predict = ["predict", "model", "products/plate/test", "-o", "guess"];
@@ -151,7 +162,9 @@ fn a_model_is_given_another_product() {
         .ends_with(USAGE)
         .says(&["method.flow"]);
     let absent = ["train", "products", "-o", "other", "--init-from", "nowhere"];
-    assert_ne!(run(dir.path(), absent).code, DONE);
+    let ran = run(dir.path(), absent);
+    assert_ne!(ran.code, DONE);
+    ran.says(&["nowhere"]);
     let other_size = ["--size", "96"];
     let args = more.iter().chain(&other_size).map(|word| match *word {
         "new" => "other",

@@ -3,8 +3,8 @@
 //! Nothing here knows Burn. `burn-ad` calls these functions for backends that compute on the CPU,
 //! and does the same with tensor operations everywhere else.
 //!
-//! Feature maps are channels-last: `[batch, height, width, channels]`, dense. Every function takes
-//! the [`Isa`] it is to use; results of one set do not depend on the number of threads.
+//! Feature maps are channels-last: `[batch, height, width, channels]`, dense. Functions take the
+//! [`Isa`] they are to use ([`flow`] and [`matrix`] choose by themselves); results of one set do not depend on the number of threads.
 
 mod activation;
 pub mod adam;

@@ -43,9 +43,9 @@ pub enum Kinds {
 }
 
 impl Kinds {
-    /// Whether `kind` is one of them.
+    /// Whether `kind` is one of them; `crack` is that of every product, `bottle/crack` that of one.
     pub fn contains(&self, kind: &str) -> bool {
-        let listed = |kinds: &[String]| kinds.iter().any(|known| known == kind);
+        let listed = |kinds: &[String]| kinds.iter().any(|name| is_named(kind, name));
         match self {
             Self::All => true,
             Self::Only(kinds) => listed(kinds),
@@ -60,7 +60,8 @@ impl Kinds {
             return Ok(());
         };
         let known = anomalous_kinds(dataset);
-        match kinds.iter().find(|kind| !known.contains(*kind)) {
+        let exists = |name: &&String| known.iter().any(|kind| is_named(kind, name));
+        match kinds.iter().find(|name| !exists(name)) {
             None => Ok(()),
             Some(kind) => {
                 let known: Vec<String> = known.into_iter().collect();
@@ -81,6 +82,11 @@ impl Kinds {
             .retain(|sample| !sample.label.is_anomalous() || self.contains(&sample.kind));
         Ok(dataset)
     }
+}
+
+/// Whether `name` is a kind, or its part behind the product.
+fn is_named(kind: &str, name: &str) -> bool {
+    kind == name || kind.rsplit_once('/').is_some_and(|(_, own)| own == name)
 }
 
 /// The kinds of the anomalous test images.

@@ -6,19 +6,26 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::data::Region;
 
 /// Which cells of a `[rows, columns]` grid over a `size` x `size` input have their centre inside
-/// the picture.
+/// the picture. A picture too narrow to hold a centre is in the cells of its middle, so that there is
+/// always one.
 pub(super) fn valid_cells(grid: [usize; 2], region: &Region, size: usize) -> Vec<bool> {
     let [rows, columns] = grid;
-    let inside = |cell: usize, cells: usize, start: usize, length: usize| {
-        let centre = (cell as f64 + 0.5) * size as f64 / cells as f64;
-        centre >= start as f64 && centre < (start + length) as f64
+    let along = |cells: usize, start: usize, length: usize| -> Vec<bool> {
+        let inside = |cell: usize| {
+            let centre = (cell as f64 + 0.5) * size as f64 / cells as f64;
+            centre >= start as f64 && centre < (start + length) as f64
+        };
+        let mut valid: Vec<bool> = (0..cells).map(inside).collect();
+        if !valid.contains(&true) {
+            let middle = (start + length / 2) * cells / size;
+            valid[middle.min(cells - 1)] = true;
+        }
+        valid
     };
-    (0..rows)
-        .flat_map(|row| (0..columns).map(move |column| (row, column)))
-        .map(|(row, column)| {
-            inside(row, rows, region.top, region.height)
-                && inside(column, columns, region.left, region.width)
-        })
+    let columns = along(columns, region.left, region.width);
+    along(rows, region.top, region.height)
+        .into_iter()
+        .flat_map(|row| columns.iter().map(move |&column| row && column))
         .collect()
 }
 
@@ -78,4 +85,31 @@ pub(super) fn max_inside<B: Backend>(maps: &Tensor<B, 3>, valid: &[Region]) -> T
         })
         .collect();
     Tensor::cat(largest, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_picture_is_in_some_cell() {
+        // No centre of a 4 x 4 grid lies in it.
+        let strip = Region {
+            top: 115,
+            left: 0,
+            height: 26,
+            width: 256,
+        };
+        let cells = valid_cells([4, 4], &strip, 256);
+        let rows: Vec<bool> = cells.chunks(4).map(|row| row == [true; 4]).collect();
+        assert_eq!(rows, [false, false, true, false]);
+        assert_eq!(cells.iter().filter(|valid| **valid).count(), 4);
+        let column = Region {
+            top: 0,
+            left: 255,
+            height: 256,
+            width: 1,
+        };
+        assert_eq!(valid_cells([1, 2], &column, 256), [false, true]);
+    }
 }

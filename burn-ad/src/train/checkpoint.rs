@@ -84,7 +84,8 @@ impl Checkpoints {
         })
     }
 
-    /// Removes the checkpoint of a finished run.
+    /// Removes the checkpoint of a finished run. Training leaves it, so that what comes after it can fail
+    /// without loss: who saves the model removes it then.
     ///
     /// # Errors
     /// When the file is there and cannot be removed.

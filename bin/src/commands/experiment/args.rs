@@ -24,7 +24,7 @@ use crate::settings::Flag;
 /// added to it.
 #[derive(Debug, Args)]
 pub(crate) struct ExperimentArgs {
-    /// Folder of one product
+    /// Folder of one product; for hgad also of several products, or of several such datasets
     #[arg(value_name = "DATA", required_unless_present = "demo")]
     pub(super) data: Option<PathBuf>,
     /// Draw a product instead, and compare NFAD and BGAD on it where nothing else is asked for
@@ -100,7 +100,7 @@ enum SplitName {
 
 impl ExperimentArgs {
     /// The settings file: the one that is given, else that of the model to begin with.
-    pub(super) fn settings_file(&self) -> Option<PathBuf> {
+    pub(super) fn settings_file(&self) -> Result<Option<PathBuf>> {
         self.method.config(self.config.as_deref())
     }
 

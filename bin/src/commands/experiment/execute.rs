@@ -164,6 +164,9 @@ impl Job for GroupJob<'_> {
             warn_unreadable(&evaluated.unreadable, &mut |message| progress.warn(message));
             reports.push(evaluated.report);
         }
+        if let Some(checkpoints) = &self.training.checkpoints {
+            checkpoints.remove()?;
+        }
         Ok(reports)
     }
 }

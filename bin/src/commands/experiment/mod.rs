@@ -49,7 +49,7 @@ impl ExperimentArgs {
         let rows = self.grid.rows()?;
         // The images are those of the first row; wrong settings in it are found before anything is written.
         let variant = rows.cells.first().map_or(&[][..], |cell| &cell.sets);
-        let config = self.settings_file();
+        let config = self.settings_file()?;
         let config = config.as_deref();
         let settings = Settings::resolve_variant(config, &self.set, self.flags()?, variant)?;
         self.prepare_folder()?;

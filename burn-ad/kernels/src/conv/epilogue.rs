@@ -58,8 +58,10 @@ impl<S: Simd> Limits<S> {
         }
     }
 
+    /// NaN stays NaN: minimum and maximum would lose it on some sets.
     #[inline(always)]
     pub(super) fn apply(self, simd: S, x: S::f32s) -> S::f32s {
-        simd.max_f32s(self.low, simd.min_f32s(self.high, x))
+        let x = simd.select_f32s(simd.less_than_f32s(x, self.low), self.low, x);
+        simd.select_f32s(simd.greater_than_f32s(x, self.high), self.high, x)
     }
 }

@@ -211,6 +211,85 @@ fn a_weight_used_once_gives_the_bits_of_packed_weights() {
 }
 
 #[test]
+fn weights_of_another_length_are_refused() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let geometry = Geometry {
+        batch: 1,
+        height: 6,
+        width: 6,
+        kernel: [3, 3],
+        stride: 1,
+        padding: Padding::all(1),
+    };
+    let case = Case::new(&mut rng, geometry, [20, 10]);
+    let longer: Vec<f32> = case.weight.iter().copied().chain([0.0]).collect();
+    for weight in [&case.weight[1..], &longer] {
+        let refused = std::panic::catch_unwind(|| {
+            let mut out = vec![0.0; case.other.len()];
+            let how = (Isa::best(), Algorithm::Direct);
+            let weight = (weight, case.shape);
+            forward_once(
+                how,
+                &case.x,
+                &geometry,
+                weight,
+                Epilogue::default(),
+                &mut out,
+            );
+        });
+        let reason = refused.expect_err("too many or too few values");
+        let reason = reason.downcast_ref::<String>().expect("a message");
+        assert!(reason.contains("length of weights"), "{reason}");
+    }
+}
+
+/// A NaN among the inputs reaches every output it belongs to.
+#[test]
+fn nan_stays_nan() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let geometry = Geometry {
+        batch: 1,
+        height: 4,
+        width: 4,
+        kernel: [3, 3],
+        stride: 1,
+        padding: Padding::all(1),
+    };
+    let mut case = Case::new(&mut rng, geometry, [5, 3]);
+    case.x.fill(f32::NAN);
+    for isa in Isa::available() {
+        for algorithm in algorithms(&geometry) {
+            for activation in [
+                Activation::Identity,
+                Activation::Relu,
+                Activation::Relu6,
+                Activation::Swish,
+                Activation::LeakyRelu(0.1),
+            ] {
+                let epilogue = Epilogue {
+                    activation,
+                    ..Epilogue::default()
+                };
+                let mut out = vec![0.0; case.other.len()];
+                let weight = (case.weight.as_slice(), case.shape);
+                forward_once(
+                    (isa, algorithm),
+                    &case.x,
+                    &geometry,
+                    weight,
+                    epilogue,
+                    &mut out,
+                );
+                assert!(
+                    out.iter().all(|value| value.is_nan()),
+                    "{isa} {algorithm:?} {activation:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn no_images_and_no_outputs_are_no_work() {
     let geometry = Geometry {
         batch: 0,

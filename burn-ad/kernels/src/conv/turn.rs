@@ -47,7 +47,7 @@ impl<At: Fn(usize) -> usize, To: Fn(usize) -> *mut f32> WithSimd for Turn<'_, At
     }
 }
 
-/// More rows than any tile has.
+/// As many rows as the largest tile has.
 const MOST: usize = 16;
 
 impl<At: Fn(usize) -> usize, To: Fn(usize) -> *mut f32> WithTile for Turn<'_, At, To> {
@@ -60,21 +60,25 @@ impl<At: Fn(usize) -> usize, To: Fn(usize) -> *mut f32> WithTile for Turn<'_, At
             at,
             to,
         } = self;
+        const { assert!(T::SIZE <= MOST) };
         for row in (0..rows).step_by(T::SIZE) {
             let height = T::SIZE.min(rows - row);
             let mut starts = [0; MOST];
             for (index, start) in starts[..height].iter_mut().enumerate() {
                 *start = at(row + index);
-                assert!(*start + columns <= from.len(), "a row inside of the values");
+                let rest = from.len().checked_sub(*start);
+                let inside = rest.is_some_and(|rest| columns <= rest);
+                assert!(inside, "a row inside of the values");
             }
             let starts = &starts[..height];
             let last = starts.iter().copied().max().unwrap_or(0);
             for column in (0..columns).step_by(T::SIZE) {
                 let width = T::SIZE.min(columns - column);
                 // A tile reads whole rows of itself, also beyond the last column.
-                if height == T::SIZE && last + column + T::SIZE <= from.len() {
-                    // SAFETY: every start is at most `last`, so that a tile's row ends inside of
-                    // `from`; the caller vouches for what is written, `row + SIZE <= rows`.
+                if height == T::SIZE && T::SIZE <= from.len() - last - column {
+                    // SAFETY: every start is at most `last`, from where `columns > column` values are
+                    // in `from`, so that a tile's row ends inside of it; the caller vouches for what
+                    // is written, `row + SIZE <= rows`.
                     unsafe {
                         tile.transpose(
                             |index| from.as_ptr().add(starts[index] + column),
@@ -118,23 +122,33 @@ mod tests {
                 let pitch = if rows > 34 { columns } else { 40 };
                 // The last row ends where the values end.
                 let start = from.len() - (rows - 1) * pitch - columns;
-                let mut to = vec![-1.0; columns * (rows + 2)];
-                let base = to.as_mut_ptr();
-                // SAFETY: columns go to places of their own, `rows + 2` values apart.
-                unsafe {
-                    turn(
-                        isa,
-                        &from,
-                        [rows, columns],
-                        |row| start + row * pitch,
-                        |column| base.add(column * (rows + 2)),
-                    );
-                }
-                for (column, to) in to.chunks_exact(rows + 2).enumerate() {
-                    for (row, value) in to[..rows].iter().enumerate() {
-                        assert_eq!(*value, (start + row * pitch + column) as f32, "{isa}");
+                // In order, backwards, and mixed: a tile reads as far as its largest start.
+                let up = |row: usize| row;
+                let down = |row: usize| rows - 1 - row;
+                let mixed = |row: usize| {
+                    if row.is_multiple_of(2) {
+                        row / 2
+                    } else {
+                        rows - 1 - row / 2
                     }
-                    assert_eq!(to[rows..], [-1.0; 2], "{isa}");
+                };
+                let orders: [&dyn Fn(usize) -> usize; 3] = [&up, &down, &mixed];
+                for order in orders {
+                    let at = |row: usize| start + order(row) * pitch;
+                    let mut to = vec![-1.0; columns * (rows + 2)];
+                    let base = to.as_mut_ptr();
+                    // SAFETY: columns go to places of their own, `rows + 2` values apart.
+                    unsafe {
+                        turn(isa, &from, [rows, columns], at, |column| {
+                            base.add(column * (rows + 2))
+                        });
+                    }
+                    for (column, to) in to.chunks_exact(rows + 2).enumerate() {
+                        for (row, value) in to[..rows].iter().enumerate() {
+                            assert_eq!(*value, (at(row) + column) as f32, "{isa}");
+                        }
+                        assert_eq!(to[rows..], [-1.0; 2], "{isa}");
+                    }
                 }
             }
         }

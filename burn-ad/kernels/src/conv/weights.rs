@@ -86,7 +86,8 @@ impl Source<'_> {
             assert_eq!(self.taps.len(), taps);
             let line = |output: usize| ((first + output) * stride + inputs.start) * taps;
             let place = |column: usize| (column % taps * count + column / taps) * width;
-            // SAFETY: `(tap, input)` has a row of its own, whose first `used` values are written.
+            // SAFETY: there are `taps * count` rows of `width` values by the checks above; each `(tap,
+            // input)` has one of its own, whose first `used <= width` values are written.
             unsafe {
                 turn(isa, self.values, [used, count * taps], line, |column| {
                     base.add(place(column))
@@ -108,7 +109,8 @@ impl Source<'_> {
             }
             for (index, output) in inputs.enumerate() {
                 let start = (output * stride + first) * taps;
-                // SAFETY: `(tap, input)` has a row of its own, as `taps` is in any order once.
+                // SAFETY: `places[tap] < taps` and `index < count`, so that the row is one of the `taps *
+                // count` that were checked, and its first `used <= width` values are written.
                 unsafe {
                     turn(
                         isa,
@@ -230,11 +232,10 @@ impl Weights {
 }
 
 fn check(algorithm: Algorithm, values: &[f32], shape: [usize; 4]) {
-    assert_eq!(
-        values.len(),
-        shape.iter().product::<usize>(),
-        "length of weights {shape:?}"
-    );
+    let length = shape
+        .iter()
+        .try_fold(1usize, |all, &size| all.checked_mul(size));
+    assert_eq!(Some(values.len()), length, "length of weights {shape:?}");
     assert!(
         shape[1..].iter().all(|size| *size > 0),
         "weights {shape:?} without values for an output"

@@ -12,9 +12,9 @@ const DEPTH: usize = 2;
 
 /// Lists the samples of every product below `root` as one dataset.
 ///
-/// A folder that is a product itself is listed as [`index`] does. Otherwise the products are its
-/// folders, or the folders of these; the kinds of their samples begin with the product's path
-/// below `root` (`bottle/good`, `visa/candle/good`), and products come in the order of their paths.
+/// A folder that is a product itself is the one product, by its own name. Otherwise the products are
+/// its folders, or the folders of these, by their paths below `root`. The kinds of samples begin with
+/// the product (`bottle/good`, `visa/candle/good`), and products come in the order of their names.
 /// Folders that are no product are passed over.
 ///
 /// # Errors
@@ -25,7 +25,13 @@ pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Re
         find(root, layout, "", DEPTH, &mut products)?;
     }
     if products.is_empty() {
-        return index(root, layout, options);
+        let product = index(root, layout, options)?;
+        let name = product.name.clone();
+        return Ok(Dataset {
+            train: named(&name, product.train),
+            test: named(&name, product.test),
+            name,
+        });
     }
     let mut all = Dataset {
         name: product_name(root),
@@ -34,17 +40,18 @@ pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Re
     for (name, path) in products {
         let product = index(&path, layout, options)
             .map_err(|error| error.context(format!("product '{name}'")))?;
-        let named = |samples: Vec<Sample>| {
-            let name = &name;
-            samples.into_iter().map(move |mut sample| {
-                sample.kind = format!("{name}/{}", sample.kind);
-                sample
-            })
-        };
-        all.train.extend(named(product.train));
-        all.test.extend(named(product.test));
+        all.train.extend(named(&name, product.train));
+        all.test.extend(named(&name, product.test));
     }
     Ok(all)
+}
+
+/// Samples of the product `name`.
+fn named(name: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
+    for sample in &mut samples {
+        sample.kind = format!("{name}/{}", sample.kind);
+    }
+    samples
 }
 
 fn is_product(root: &Path, layout: Layout) -> Result<bool> {
@@ -122,7 +129,10 @@ mod tests {
         let mvtec = index_products(&root.join("mvtec"), Layout::MvtecAd, &options).unwrap();
         assert_eq!(classes(&mvtec), ["bottle", "cable"]);
         let one = index_products(&root.join("plates"), Layout::Auto, &options).unwrap();
-        assert_eq!((classes(&one), one.name.as_str()), (vec!["-"], "plates"));
+        assert_eq!(
+            (classes(&one), one.name.as_str()),
+            (vec!["plates"], "plates")
+        );
         assert!(index_products(&root.join("notes"), Layout::Auto, &options).is_err());
         assert!(index_products(&root.join("absent"), Layout::Auto, &options).is_err());
     }

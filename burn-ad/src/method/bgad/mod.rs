@@ -258,7 +258,7 @@ impl Fit for BgadConfig {
             )));
         }
         let flows = initial_flows::<AB>(self, &taps, data, run)?;
-        let fingerprint = fingerprint(self, &backbone, data, run.seed)?;
+        let fingerprint = fingerprint(self, &backbone, data, run)?;
         let mut pool = Pool::fill(self, &backbone, &taps, data, run)?;
         let flows = train::train(self, flows, &taps, &mut pool, &fingerprint, run)?;
         let mut bgad = Bgad::new(
@@ -270,9 +270,6 @@ impl Fit for BgadConfig {
             &run.device,
         );
         bgad.scale = scale_of_training(&bgad, &mut pool, run)?;
-        if let Some(checkpoints) = &run.checkpoints {
-            checkpoints.remove()?;
-        }
         Ok(bgad)
     }
 
@@ -359,12 +356,12 @@ fn initial_flows<AB: AutodiffBackend>(
         .collect()
 }
 
-/// Identifies settings, weights, images and seed of a run.
-fn fingerprint<B: Backend>(
+/// Identifies settings, weights, images, kind of backend and seed of a run.
+fn fingerprint<AB: AutodiffBackend>(
     config: &BgadConfig,
-    backbone: &Backbone<B>,
+    backbone: &Backbone<AB::InnerBackend>,
     data: &TrainingData<'_>,
-    seed: u64,
+    run: &Run<'_, AB>,
 ) -> Result<String> {
     let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
     let names = |samples: &[Sample]| -> Vec<String> {
@@ -380,7 +377,9 @@ fn fingerprint<B: Backend>(
         data.loader.preprocess(),
         names(data.fit),
         names(data.anomalous),
-        seed,
+        // Learners in main memory write other checkpoints.
+        computes_on_cpu::<AB>(&run.device),
+        run.seed,
     );
     let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
     Ok(hex(&Sha256::digest(&json)))

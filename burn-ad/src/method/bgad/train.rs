@@ -287,8 +287,8 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         } = self.position;
         let last = match &run.checkpoints {
             Some(checkpoints) if checkpoints.path.exists() => format!(
-                "the last good checkpoint is {}; lower method.schedule.learning_rate and start afresh, \
-                 or go on from it with --resume",
+                "the last good checkpoint is {}, but lower method.schedule.learning_rate and start afresh: \
+                 from it the run would diverge again",
                 checkpoints.path.display()
             ),
             _ => "lower method.schedule.learning_rate; there is no checkpoint yet".to_owned(),

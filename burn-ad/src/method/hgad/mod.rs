@@ -36,7 +36,7 @@ use self::classes::Classes;
 use self::evidence::{Posterior, Votes};
 use self::learner::ScaleLearner;
 use self::pool::{Pool, Vectors};
-use self::scale::{Levels, Scale, ScaleFit};
+use self::scale::{Extremes, Levels, Scale, ScaleFit};
 use self::scales::{ScaleMap, Scales};
 use self::start::Start;
 use super::{Detector, Examination, Fit, Prediction, TrainingData, padding};
@@ -47,7 +47,7 @@ use crate::files::hex;
 use crate::flow::{ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu};
 use crate::ops;
 use crate::report::likelihoods::CentreDistances;
-use crate::tensors::{HostTensor, TensorSet, to_vec};
+use crate::tensors::{TensorSet, to_vec};
 use crate::train::{Run, Step};
 
 /// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
@@ -65,10 +65,7 @@ pub struct Hgad<B: Backend> {
     scales: Scales,
     classes: Classes,
     levels: Vec<Level<B>>,
-    /// One a class.
-    likelihood_scales: Vec<Scale>,
-    /// One a class.
-    entropy_scales: Vec<Scale>,
+    extremes: Extremes,
     /// Whether known classes are not looked at.
     infers_classes: bool,
 }
@@ -157,7 +154,7 @@ impl<B: Backend> Hgad<B> {
         let maps = learnt.into_iter().zip(&scales.maps);
         let levels = maps
             .map(|((flow, mixture), &map)| Level::new(map, flow, mixture, &config.flow, device));
-        let unset = vec![Scale::unset(scales.maps.len()); classes.count()];
+        let extremes = Extremes::unset(classes.count(), scales.maps.len());
         Self {
             config: HgadConfig {
                 classes: classes.names().to_vec(),
@@ -168,8 +165,7 @@ impl<B: Backend> Hgad<B> {
             classes,
             levels: levels.collect(),
             scales,
-            likelihood_scales: unset.clone(),
-            entropy_scales: unset,
+            extremes,
             infers_classes: false,
         }
     }
@@ -264,7 +260,7 @@ impl<B: Backend> Hgad<B> {
         let likelihood = || {
             let classes = seen.chosen.iter();
             let scales: Vec<&Scale> = classes
-                .map(|&class| &self.likelihood_scales[class])
+                .map(|&class| &self.extremes.likelihood[class])
                 .collect();
             smooth(scale::anomaly(&scales, &seen.likelihoods, self.size))
         };
@@ -272,7 +268,9 @@ impl<B: Backend> Hgad<B> {
             // Entropy does not ask which class was named; compared with a wrong one it could pass
             // for certainty.
             let classes = seen.found.iter();
-            let scales: Vec<&Scale> = classes.map(|&class| &self.entropy_scales[class]).collect();
+            let scales: Vec<&Scale> = classes
+                .map(|&class| &self.extremes.entropy[class])
+                .collect();
             smooth(scale::anomaly(&scales, &seen.certainties, self.size))
         };
         match self.config.evidence {
@@ -347,18 +345,7 @@ impl<B: Backend> Detector<B> for Hgad<B> {
             level.flow.save(&level.map.name("flow"), &mut tensors);
             level.mixture.save(&level.map.name("mixture"), &mut tensors);
         }
-        for (name, scales) in [
-            ("likelihood", &self.likelihood_scales),
-            ("entropy", &self.entropy_scales),
-        ] {
-            let shape = [scales.len(), self.levels.len()];
-            let maxima = scales.iter().flat_map(|scale| scale.maxima.clone());
-            let maxima = HostTensor::new(shape, maxima.collect());
-            tensors.insert(format!("scale.{name}.maxima"), maxima);
-            let deficits = scales.iter().map(|scale| scale.deficit).collect();
-            let deficits = HostTensor::new([scales.len()], deficits);
-            tensors.insert(format!("scale.{name}.deficit"), deficits);
-        }
+        self.extremes.save(&mut tensors);
         tensors
     }
 
@@ -392,7 +379,8 @@ impl<B: Backend> Detector<B> for Hgad<B> {
                 })
             },
         )?;
-        fits.finish(self, &device);
+        let old = self.extremes.clone();
+        fits.finish(self, &old, &device);
         Ok(())
     }
 }
@@ -416,9 +404,15 @@ impl Fits {
         self.certainties.add(&seen.certainties, valid, &seen.found);
     }
 
-    fn finish<B: Backend>(self, hgad: &mut Hgad<B>, device: &B::Device) {
-        hgad.likelihood_scales = self.likelihoods.finish::<B>(hgad.size, device);
-        hgad.entropy_scales = self.certainties.finish::<B>(hgad.size, device);
+    /// Classes without images keep what `old` says of them.
+    fn finish<B: Backend>(self, hgad: &mut Hgad<B>, old: &Extremes, device: &B::Device) {
+        let likelihoods = self.likelihoods;
+        hgad.extremes = Extremes {
+            likelihood: likelihoods.finish::<B>(&old.likelihood, hgad.size, device),
+            entropy: self
+                .certainties
+                .finish::<B>(&old.entropy, hgad.size, device),
+        };
     }
 }
 
@@ -442,8 +436,9 @@ impl Fit for HgadConfig {
         let start = Start::<AB>::of(self, &scales, data, &run.device)?;
         let old = start.classes();
         let (classes, old) = (Classes::of_training(self, old, data.fit)?, old.len());
+        let extremes = start.extremes();
         let learners = start.learners(self, &scales, classes.count(), run);
-        let fingerprint = fingerprint(self, &backbone, data, run.seed)?;
+        let fingerprint = fingerprint(self, &backbone, data, run)?;
         let mut pool = Pool::fill(&backbone, &scales, &classes, data, run)?;
         classes.warn_of_small(old, &pool.labels(), &mut |message| run.warn(message));
         let learners = train::train(self, learners, &mut pool, &fingerprint, run)?;
@@ -457,10 +452,7 @@ impl Fit for HgadConfig {
             size,
             &run.device,
         );
-        scale_to_training(&mut hgad, &mut pool, run)?;
-        if let Some(checkpoints) = &run.checkpoints {
-            checkpoints.remove()?;
-        }
+        scale_to_training(&mut hgad, &mut pool, &extremes, run)?;
         Ok(hgad)
     }
 
@@ -475,27 +467,10 @@ impl Fit for HgadConfig {
         let scales = Scales::new(self, &backbone.config(), size)?;
         let classes = Classes::of_model(self)?;
         let learnt = learnt(self, &scales, classes.count(), &mut tensors, device)?;
-        let (count, maps) = (classes.count(), scales.maps.len());
-        let mut of_classes = |name: &str| -> Result<Vec<Scale>> {
-            let maxima = format!("scale.{name}.maxima");
-            let maxima = tensors.take(&maxima, &[Some(count), Some(maps)])?.values;
-            let deficits = format!("scale.{name}.deficit");
-            let deficits = tensors.take(&deficits, &[Some(count)])?.values;
-            let scale = |(maxima, deficit): (&[f32], f32)| Scale {
-                maxima: maxima.to_vec(),
-                deficit,
-            };
-            Ok(maxima.chunks_exact(maps).zip(deficits).map(scale).collect())
-        };
-        let likelihood_scales = of_classes("likelihood")?;
-        let entropy_scales = of_classes("entropy")?;
+        let extremes = Extremes::load(classes.count(), scales.maps.len(), &mut tensors)?;
         tensors.finish()?;
         let hgad = Hgad::new(self, backbone, scales, classes, learnt, size, device);
-        Ok(Hgad {
-            likelihood_scales,
-            entropy_scales,
-            ..hgad
-        })
+        Ok(Hgad { extremes, ..hgad })
     }
 }
 
@@ -517,13 +492,13 @@ fn learnt<B: Backend>(
     scales.maps.iter().map(load).collect()
 }
 
-/// Identifies settings, weights, images with their classes, the model to begin with, and seed of a
-/// run.
-fn fingerprint<B: Backend>(
+/// Identifies settings, weights, images with their classes, the model to begin with, the kind of
+/// backend, and seed of a run.
+fn fingerprint<AB: AutodiffBackend>(
     config: &HgadConfig,
-    backbone: &Backbone<B>,
+    backbone: &Backbone<AB::InnerBackend>,
     data: &TrainingData<'_>,
-    seed: u64,
+    run: &Run<'_, AB>,
 ) -> Result<String> {
     let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
     let images: Vec<(String, Option<&str>)> = data
@@ -539,7 +514,9 @@ fn fingerprint<B: Backend>(
         images,
         data.initial_model
             .map(|model| &model.header().tensors_sha256),
-        seed,
+        // Learners in main memory write other checkpoints.
+        computes_on_cpu::<AB>(&run.device),
+        run.seed,
     );
     let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
     Ok(hex(&Sha256::digest(&json)))
@@ -549,6 +526,7 @@ fn fingerprint<B: Backend>(
 fn scale_to_training<AB: AutodiffBackend>(
     hgad: &mut Hgad<AB::InnerBackend>,
     pool: &mut Pool,
+    old: &Extremes,
     run: &mut Run<'_, AB>,
 ) -> Result<()> {
     let mut fits = Fits::new(hgad.classes.count(), hgad.levels.len());
@@ -577,6 +555,6 @@ fn scale_to_training<AB: AutodiffBackend>(
             values: &[],
         })?;
     }
-    fits.finish(hgad, &run.device);
+    fits.finish(hgad, old, &run.device);
     Ok(())
 }

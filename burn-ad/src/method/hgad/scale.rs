@@ -4,9 +4,10 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::data::Region;
+use crate::error::Result;
 use crate::method::padding::max_inside;
 use crate::ops;
-use crate::tensors::to_vec;
+use crate::tensors::{HostTensor, TensorSet, to_vec};
 
 /// The maps of one kind of log-probability at all scales, of a batch: for each scale
 /// `[batch, rows, columns]`.
@@ -36,6 +37,64 @@ impl Scale {
             maxima: vec![0.0; scales],
             deficit: 0.0,
         }
+    }
+}
+
+/// The scales of both kinds of log-probability, one a class.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Extremes {
+    pub(super) likelihood: Vec<Scale>,
+    pub(super) entropy: Vec<Scale>,
+}
+
+impl Extremes {
+    /// Before anything is known.
+    pub(super) fn unset(classes: usize, scales: usize) -> Self {
+        let unset = vec![Scale::unset(scales); classes];
+        Self {
+            likelihood: unset.clone(),
+            entropy: unset,
+        }
+    }
+
+    pub(super) fn save(&self, tensors: &mut TensorSet) {
+        for (name, scales) in [("likelihood", &self.likelihood), ("entropy", &self.entropy)] {
+            let count = scales.first().map_or(0, |scale| scale.maxima.len());
+            let maxima = scales.iter().flat_map(|scale| scale.maxima.clone());
+            let maxima = HostTensor::new([scales.len(), count], maxima.collect());
+            tensors.insert(format!("scale.{name}.maxima"), maxima);
+            let deficits = scales.iter().map(|scale| scale.deficit).collect();
+            let deficits = HostTensor::new([scales.len()], deficits);
+            tensors.insert(format!("scale.{name}.deficit"), deficits);
+        }
+    }
+
+    /// Takes back what [`save`](Self::save) put into `tensors`.
+    ///
+    /// # Errors
+    /// When a tensor is absent or shaped otherwise.
+    pub(super) fn load(classes: usize, scales: usize, tensors: &mut TensorSet) -> Result<Self> {
+        let mut of = |name: &str| -> Result<Vec<Scale>> {
+            let maxima = format!("scale.{name}.maxima");
+            let maxima = tensors
+                .take(&maxima, &[Some(classes), Some(scales)])?
+                .values;
+            let deficits = format!("scale.{name}.deficit");
+            let deficits = tensors.take(&deficits, &[Some(classes)])?.values;
+            let scale = |(maxima, deficit): (&[f32], f32)| Scale {
+                maxima: maxima.to_vec(),
+                deficit,
+            };
+            Ok(maxima
+                .chunks_exact(scales)
+                .zip(deficits)
+                .map(scale)
+                .collect())
+        };
+        Ok(Self {
+            likelihood: of("likelihood")?,
+            entropy: of("entropy")?,
+        })
     }
 }
 
@@ -72,6 +131,7 @@ fn deficits<B: Backend>(scales: &[&Scale], levels: &Levels<B>, size: usize) -> T
 }
 
 /// Collects maps and finds their extremes, class by class.
+#[derive(Clone)]
 pub(super) struct ScaleFit {
     classes: Vec<ClassFit>,
 }
@@ -122,9 +182,14 @@ impl ScaleFit {
         }
     }
 
-    /// The extremes of each class. One without images takes the widest of all; without any image
-    /// they change nothing.
-    pub(super) fn finish<B: Backend>(self, size: usize, device: &B::Device) -> Vec<Scale> {
+    /// The extremes of each class. One without images keeps those it has in `old`, else takes the
+    /// widest of all; without any image they change nothing.
+    pub(super) fn finish<B: Backend>(
+        self,
+        old: &[Scale],
+        size: usize,
+        device: &B::Device,
+    ) -> Vec<Scale> {
         let scales = self.classes[0].maxima.len();
         let found: Vec<Option<Scale>> = self
             .classes
@@ -139,9 +204,11 @@ impl ScaleFit {
             all
         });
         let other = widest.unwrap_or_else(|| Scale::unset(scales));
+        let others = old.iter().chain(std::iter::repeat(&other));
         found
             .into_iter()
-            .map(|scale| scale.unwrap_or_else(|| other.clone()))
+            .zip(others)
+            .map(|(scale, other)| scale.unwrap_or_else(|| other.clone()))
             .collect()
     }
 }
@@ -190,7 +257,11 @@ mod tests {
         let mut fit = ScaleFit::new(3, 1);
         fit.add(&levels(&[-1.0, -7.0, -2.0]), &[region; 3], &[0, 2, 0]);
         fit.add(&levels(&[-6.0]), &[region], &[2]);
-        let scales = fit.finish::<Flex>(2, &Default::default());
+        let mut old = fit.clone().finish::<Flex>(&[], 2, &Default::default());
+        old[1].maxima[0] = -3.0;
+        let kept = fit.clone().finish::<Flex>(&old, 2, &Default::default());
+        assert_eq!(kept, old);
+        let scales = fit.finish::<Flex>(&[], 2, &Default::default());
         let maxima: Vec<f32> = scales.iter().map(|scale| scale.maxima[0]).collect();
         // The second one has no image.
         assert_eq!(maxima, [-1.0, -1.0, -6.0]);
@@ -200,7 +271,7 @@ mod tests {
         for (place, expected) in [(0, expected), (4, expected), (8, 0.0)] {
             assert!((found[place] - expected).abs() < 1e-6, "{found:?}");
         }
-        let none = ScaleFit::new(2, 3).finish::<Flex>(2, &Default::default());
+        let none = ScaleFit::new(2, 3).finish::<Flex>(&[], 2, &Default::default());
         assert_eq!(none, vec![Scale::unset(3); 2]);
     }
 }

@@ -6,6 +6,7 @@ use super::config::HgadConfig;
 use super::learner::ScaleLearner;
 use super::learnt;
 use super::mixture::Mixture;
+use super::scale::Extremes;
 use super::scales::{ScaleMap, Scales};
 use crate::error::{Error, Result};
 use crate::flow::ConditionalFlow;
@@ -15,10 +16,11 @@ use crate::train::Run;
 pub(super) enum Start<AB: AutodiffBackend> {
     /// Flows and mixtures are drawn.
     Drawn,
-    /// Those of a trained model, with the names of its classes.
+    /// Those of a trained model, with the names of its classes and the extremes of their scores.
     Model {
         classes: Vec<String>,
         learnt: Vec<(ConditionalFlow<AB>, Mixture)>,
+        extremes: Extremes,
     },
 }
 
@@ -59,7 +61,12 @@ impl<AB: AutodiffBackend> Start<AB> {
         let mut tensors = model.tensors.clone();
         let classes = old.classes.clone();
         let learnt = learnt(config, scales, classes.len(), &mut tensors, device)?;
-        Ok(Self::Model { classes, learnt })
+        let extremes = Extremes::load(classes.len(), scales.maps.len(), &mut tensors)?;
+        Ok(Self::Model {
+            classes,
+            learnt,
+            extremes,
+        })
     }
 
     /// The classes that are known already.
@@ -67,6 +74,14 @@ impl<AB: AutodiffBackend> Start<AB> {
         match self {
             Self::Drawn => &[],
             Self::Model { classes, .. } => classes,
+        }
+    }
+
+    /// The extremes of scores that are known already.
+    pub(super) fn extremes(&self) -> Extremes {
+        match self {
+            Self::Drawn => Extremes::default(),
+            Self::Model { extremes, .. } => extremes.clone(),
         }
     }
 

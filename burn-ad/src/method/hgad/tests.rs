@@ -288,6 +288,7 @@ fn kernels_and_tensor_operations_see_the_same() {
     let (a, b) = (kernels.votes(vectors.clone()), operations.votes(vectors));
     assert_eq!(a.entropies.len(), 3 * map.positions());
     let pairs = |a: &[f32], b: &[f32]| {
+        assert_eq!(a.len(), b.len());
         for (a, b) in a.iter().zip(b) {
             assert!((a - b).abs() < 1e-4 * b.abs().max(0.1), "{a} and {b}");
         }
@@ -332,7 +333,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
             assert!(path.exists());
         } else {
             assert_eq!(tensors(&result.unwrap()), expected);
-            assert!(!path.exists(), "a finished run leaves no checkpoint");
+            assert!(path.exists(), "it stays until the model is saved");
         }
     }
     assert_eq!(log, losses(&whole.log));
@@ -541,6 +542,29 @@ fn a_model_learns_more_products() {
     let quality = image_auroc(&model, &test);
     assert!(quality > 0.9, "image AUROC {quality}");
 
+    // An interrupted addition goes on from where it was, and begins with this model alone.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.checkpoint");
+    let checkpoints = |resume: bool| {
+        Some(Checkpoints {
+            path: path.clone(),
+            resume,
+        })
+    };
+    let mut watcher = Watcher {
+        stop_after: Some(7),
+        ..Watcher::default()
+    };
+    train_on(&small(), &images, checkpoints(false), &mut watcher).unwrap_err();
+    let again = train_on(&small(), &images, checkpoints(true), &mut Quiet).unwrap();
+    assert_eq!(tensors(&again), tensors(&model));
+    let afresh = TrainingImages {
+        initial_model: None,
+        ..images
+    };
+    let error = train_on(&small(), &afresh, checkpoints(true), &mut Quiet).unwrap_err();
+    assert!(error.is_usage(), "{error}");
+
     // Without images of the old product it is named.
     let new_alone = of(&normal, "cloth");
     let mut watcher = Watcher::default();
@@ -550,6 +574,16 @@ fn a_model_learns_more_products() {
     };
     let model = train_on(&small(), &images, None, &mut watcher).unwrap();
     assert_eq!(model.classes(), ["plate", "cloth"]);
+    // What is not learnt from changes with the flows alone.
+    config.evidence = Evidence::Likelihood;
+    let untouched = train_on(&config, &images, None, &mut Quiet).unwrap();
+    let plates = of(&test, "plate");
+    config.schedule.meta_epochs = small().schedule.meta_epochs;
+    let before = train(&config, &of(&normal, "plate"), None, &mut Quiet).unwrap();
+    let (before, untouched) = (scores(&before, &plates, 8), scores(&untouched, &plates, 8));
+    for (a, b) in before.iter().zip(&untouched) {
+        assert!(a.score > 0.0 && (a.score - b.score).abs() <= 1e-5 * a.score);
+    }
     let said = |warning: &String| warning.contains("'plate'") && warning.contains("less well");
     assert!(watcher.warnings.iter().any(said), "{:?}", watcher.warnings);
 

@@ -68,7 +68,7 @@ fn forward(
     match (pooling, indices) {
         (Pooling::Maximum, None) => pool::max(isa, x, from, window, &mut out),
         (Pooling::Maximum, Some(indices)) => {
-            indices.resize(to.len(), 0);
+            *indices = vec![0; to.len()];
             pool::max_with_indices(isa, x, from, window, &mut out, indices);
         }
         (Pooling::Average { count_border }, _) => {
