@@ -58,9 +58,14 @@ impl<S: Simd> Limits<S> {
         }
     }
 
-    /// NaN stays NaN: minimum and maximum would lose it on some sets.
+    /// NaN stays NaN.
     #[inline(always)]
     pub(super) fn apply(self, simd: S, x: S::f32s) -> S::f32s {
+        if S::F32_LANES > 4 {
+            // On x86 both give their second operand where one is NaN.
+            return simd.max_f32s(self.low, simd.min_f32s(self.high, x));
+        }
+        // Elsewhere they may give the one that is a number.
         let x = simd.select_f32s(simd.less_than_f32s(x, self.low), self.low, x);
         simd.select_f32s(simd.greater_than_f32s(x, self.high), self.high, x)
     }
