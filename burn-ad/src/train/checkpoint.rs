@@ -35,7 +35,25 @@ pub struct Checkpoint<S> {
     pub parts: HashMap<String, Vec<u8>>,
 }
 
+impl<S> Checkpoint<S> {
+    /// Takes a part out of it.
+    ///
+    /// # Errors
+    /// When it has no part of this name.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Vec<u8>> {
+        let found = self.parts.remove(name);
+        found.ok_or_else(|| Error::model(format!("'{name}' is missing")))
+    }
+}
+
 impl Checkpoints {
+    /// What is wrong with the checkpoint, and what to do.
+    pub(crate) fn damaged(&self, error: &Error) -> Error {
+        Error::model(format!("the checkpoint is damaged ({error})"))
+            .path(&self.path)
+            .help("start the run afresh with --overwrite")
+    }
+
     /// Replaces the checkpoint; the old one stays until the new one is complete.
     ///
     /// `fingerprint` identifies settings, data and seed.

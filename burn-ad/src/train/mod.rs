@@ -7,6 +7,10 @@ mod run;
 mod schedule;
 mod split;
 
+/// What to do about a loss that is not finite.
+pub(crate) const AFTER_DIVERGENCE: &str = "lower method.schedule.learning_rate and start afresh with --overwrite: \
+                                           from its checkpoint the run would diverge again";
+
 pub use adam::{Adam, AdamSettings};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use features::{CacheStatistics, FeatureCache, Levels};

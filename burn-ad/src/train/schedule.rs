@@ -23,6 +23,15 @@ pub struct CosineSchedule {
 }
 
 impl CosineSchedule {
+    /// A run too short for its warm-up still learns at its full rate.
+    pub fn new(learning_rate: f64, epochs: usize, warm_up: usize) -> Self {
+        Self {
+            learning_rate,
+            epochs,
+            warm_up: warm_up.min(epochs.saturating_sub(1)),
+        }
+    }
+
     /// The rate in `epoch` (from 0), `progress` of it done (`[0, 1)`).
     pub fn at(&self, epoch: usize, progress: f64) -> f64 {
         if epoch >= self.warm_up {

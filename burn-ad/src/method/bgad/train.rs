@@ -19,7 +19,7 @@ use super::pool::{Pool, Vectors};
 use crate::error::{Error, Result};
 use crate::flow::ConditionalFlow;
 use crate::method::taps::{TapMap, Taps};
-use crate::train::{AdamSettings, Checkpoint, CosineSchedule, Run, Step};
+use crate::train::{AFTER_DIVERGENCE, AdamSettings, CosineSchedule, Run, Step};
 
 /// Where a run is; all that a checkpoint needs beside parameters and optimisers, because every
 /// random draw comes from a stream named by these numbers.
@@ -135,12 +135,11 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             anomalies,
             &mut run.rng(&format!("plan {name}")),
         );
-        let rates = CosineSchedule {
-            learning_rate: schedule.learning_rate,
-            epochs: schedule.meta_epochs,
-            // A run too short for its warm-up should still learn at its full rate.
-            warm_up: schedule.warm_up.min(schedule.meta_epochs.saturating_sub(1)),
-        };
+        let rates = CosineSchedule::new(
+            schedule.learning_rate,
+            schedule.meta_epochs,
+            schedule.warm_up,
+        );
         let pass = meta_epoch * schedule.sub_epochs + sub_epoch;
         // Passes of the first meta epoch are without anomalies, so they may have fewer batches.
         let batches_until = |passes: usize| {
@@ -160,7 +159,6 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
                 pool.batch(items, pass, run)?,
                 &mut run.rng(&format!("vectors {name} {index}")),
                 learning_rate,
-                run,
             )?;
             self.position.batches = index + 1;
             let sums = &mut self.position.sums;
@@ -198,14 +196,13 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         images: Vec<Vectors>,
         rng: &mut ChaCha8Rng,
         learning_rate: f64,
-        run: &Run<'_, AB>,
     ) -> Result<()> {
         let boundary_phase = self.position.meta_epoch > 0;
         for tap in 0..self.learners.len() {
             let vectors = self.shuffled(&images, tap, rng);
             let size = self.config.schedule.chunk.min(vectors.len().max(1));
             for chunk in vectors.chunks_exact(size) {
-                let loss = self.step(tap, chunk, &images, boundary_phase, learning_rate, run)?;
+                let loss = self.step(tap, chunk, &images, boundary_phase, learning_rate)?;
                 self.position.sums.add(&loss);
             }
         }
@@ -249,7 +246,6 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         images: &[Vectors],
         boundary_phase: bool,
         learning_rate: f64,
-        run: &Run<'_, AB>,
     ) -> Result<ChunkLoss> {
         let learner = &mut self.learners[tap];
         // Normal vectors first: their order within a chunk means nothing.
@@ -273,32 +269,24 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             .learner
             .step(&vectors, &positions, loss, learning_rate);
         if !loss.is_finite() {
-            return Err(self.diverged(tap, learning_rate, run));
+            return Err(self.diverged(tap, learning_rate));
         }
         Ok(loss)
     }
 
-    fn diverged(&self, tap: usize, learning_rate: f64, run: &Run<'_, AB>) -> Error {
+    fn diverged(&self, tap: usize, learning_rate: f64) -> Error {
         let Position {
             meta_epoch,
             sub_epoch,
             sums,
             ..
         } = self.position;
-        let last = match &run.checkpoints {
-            Some(checkpoints) if checkpoints.path.exists() => format!(
-                "the last good checkpoint is {}, but lower method.schedule.learning_rate and start afresh: \
-                 from it the run would diverge again",
-                checkpoints.path.display()
-            ),
-            _ => "lower method.schedule.learning_rate; there is no checkpoint yet".to_owned(),
-        };
         Error::numeric(format!(
             "the loss is not finite at meta epoch {meta_epoch}, pass {sub_epoch}, step {}, tap of \
              stride {}, learning rate {learning_rate:.2e}; the step was not taken",
             sums.steps, self.learners[tap].map.stride
         ))
-        .help(last)
+        .help(AFTER_DIVERGENCE)
     }
 
     /// Writes the checkpoint, where the run has one.
@@ -320,33 +308,20 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         let Some(checkpoints) = &run.checkpoints else {
             return Ok(());
         };
-        let Some(checkpoint) = checkpoints.load::<Position>(self.fingerprint)? else {
+        let Some(mut checkpoint) = checkpoints.load::<Position>(self.fingerprint)? else {
             return Ok(());
         };
-        let Checkpoint { state, mut parts } = checkpoint;
-        let damaged = |reason: String| {
-            Error::model(format!("the checkpoint is damaged ({reason})"))
-                .path(&checkpoints.path)
-                .help("start the run afresh with --overwrite")
+        let mut restore = |Tap { map, learner }: Tap<AB>| {
+            let flow = checkpoint.take(&format!("flow.{}", map.stride))?;
+            let adam = checkpoint.take(&format!("adam.{}", map.stride))?;
+            let learner = learner.with_bytes(flow, adam)?;
+            Ok(Tap { map, learner })
         };
-        let mut take = |name: String| {
-            parts
-                .remove(&name)
-                .ok_or_else(|| damaged(format!("'{name}' is missing")))
-        };
+        let learners = std::mem::take(&mut self.learners).into_iter();
         let restored =
-            std::mem::take(&mut self.learners)
-                .into_iter()
-                .map(|Tap { map, learner }| {
-                    let flow = take(format!("flow.{}", map.stride))?;
-                    let adam = take(format!("adam.{}", map.stride))?;
-                    let learner = learner
-                        .with_bytes(flow, adam)
-                        .map_err(|error| damaged(error.to_string()))?;
-                    Ok(Tap { map, learner })
-                });
+            learners.map(|tap| restore(tap).map_err(|error: Error| checkpoints.damaged(&error)));
         self.learners = restored.collect::<Result<_>>()?;
-        self.position = state;
+        self.position = checkpoint.state;
         Ok(())
     }
 }

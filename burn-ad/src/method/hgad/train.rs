@@ -17,7 +17,7 @@ use super::learner::ScaleLearner;
 use super::loss::{BatchLoss, Terms};
 use super::pool::{Pool, Vectors};
 use crate::error::{Error, Result};
-use crate::train::{Checkpoint, CosineSchedule, Run, Step};
+use crate::train::{AFTER_DIVERGENCE, CosineSchedule, Run, Step};
 
 /// Where a run is; all that a checkpoint needs beside parameters and optimisers, because every
 /// random draw comes from a stream named by these numbers.
@@ -109,12 +109,11 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         let mut order: Vec<usize> = (0..pool.count()).collect();
         order.shuffle(&mut run.rng(&format!("plan {meta_epoch} {sub_epoch}")));
         let batches = order.len().div_ceil(schedule.batch);
-        let rates = CosineSchedule {
-            learning_rate: schedule.learning_rate,
-            epochs: schedule.meta_epochs,
-            // A run too short for its warm-up should still learn at its full rate.
-            warm_up: schedule.warm_up.min(schedule.meta_epochs.saturating_sub(1)),
-        };
+        let rates = CosineSchedule::new(
+            schedule.learning_rate,
+            schedule.meta_epochs,
+            schedule.warm_up,
+        );
         let before = (meta_epoch * schedule.sub_epochs + sub_epoch) * batches;
         let total = schedule.meta_epochs * schedule.sub_epochs * batches;
         let mut learning_rate = 0.0;
@@ -130,7 +129,7 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             let losses = self.steps(&images, intra_phase, learning_rate);
             for (scale, loss) in losses.into_iter().enumerate() {
                 if !loss.is_finite() {
-                    return Err(self.diverged(scale, learning_rate, run));
+                    return Err(self.diverged(scale, learning_rate));
                 }
                 self.position.sums.add(&loss);
             }
@@ -206,27 +205,19 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         }
     }
 
-    fn diverged(&self, scale: usize, learning_rate: f64, run: &Run<'_, AB>) -> Error {
+    fn diverged(&self, scale: usize, learning_rate: f64) -> Error {
         let Position {
             meta_epoch,
             sub_epoch,
             sums,
             ..
         } = self.position;
-        let last = match &run.checkpoints {
-            Some(checkpoints) if checkpoints.path.exists() => format!(
-                "the last good checkpoint is {}, but lower method.schedule.learning_rate and start afresh: \
-                 from it the run would diverge again",
-                checkpoints.path.display()
-            ),
-            _ => "lower method.schedule.learning_rate; there is no checkpoint yet".to_owned(),
-        };
         Error::numeric(format!(
             "the loss is not finite at meta epoch {meta_epoch}, pass {sub_epoch}, step {}, scale 1/{}, \
              learning rate {learning_rate:.2e}; the step was not taken",
             sums.steps, self.learners[scale].map.divisor
         ))
-        .help(last)
+        .help(AFTER_DIVERGENCE)
     }
 
     /// Writes the checkpoint, where the run has one.
@@ -246,27 +237,17 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         let Some(checkpoints) = &run.checkpoints else {
             return Ok(());
         };
-        let Some(checkpoint) = checkpoints.load::<Position>(self.fingerprint)? else {
+        let Some(mut checkpoint) = checkpoints.load::<Position>(self.fingerprint)? else {
             return Ok(());
-        };
-        let Checkpoint { state, mut parts } = checkpoint;
-        let damaged = |reason: String| {
-            Error::model(format!("the checkpoint is damaged ({reason})"))
-                .path(&checkpoints.path)
-                .help("start the run afresh with --overwrite")
-        };
-        let mut take = |name: &str| {
-            let found = parts.remove(name);
-            found.ok_or_else(|| Error::model(format!("'{name}' is missing")))
         };
         let learners = std::mem::take(&mut self.learners).into_iter();
         let restored = learners.map(|learner| {
             learner
-                .with_parts(&mut take)
-                .map_err(|error| damaged(error.to_string()))
+                .with_parts(|name| checkpoint.take(name))
+                .map_err(|error| checkpoints.damaged(&error))
         });
         self.learners = restored.collect::<Result<_>>()?;
-        self.position = state;
+        self.position = checkpoint.state;
         Ok(())
     }
 }
