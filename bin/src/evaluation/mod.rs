@@ -187,7 +187,7 @@ impl Evaluation<'_> {
     /// Takes an image's likelihoods; an anomalous image without mask has vectors of unknown truth.
     fn collect(&self, sample: &Sample, scored: &mut ScoredImage, to: &mut Collector) {
         let maps = std::mem::take(&mut scored.likelihoods);
-        if sample.label.is_anomalous() && scored.mask.is_none() {
+        if maps.is_empty() || sample.label.is_anomalous() && scored.mask.is_none() {
             return;
         }
         let class = sample.class().or(scored.found_class.as_deref());

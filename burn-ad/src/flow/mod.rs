@@ -9,6 +9,7 @@ mod config;
 mod coupling;
 mod freia;
 mod on_cpu;
+mod on_map;
 #[cfg(test)]
 mod parity;
 mod position;
@@ -25,6 +26,7 @@ pub use config::{Clamp, FlowConfig, Permutation};
 pub use coupling::CouplingBlock;
 pub use freia::StateDict;
 pub use on_cpu::{CpuFlow, OutputGradient, computes_on_cpu};
+pub(crate) use on_map::MapFlow;
 pub use position::PositionCode;
 pub use stack::ConditionalFlow;
 

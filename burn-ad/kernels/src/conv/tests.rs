@@ -89,6 +89,18 @@ fn layers(rng: &mut ChaCha8Rng) -> Vec<Case> {
     .into()
 }
 
+/// A kernel of 3x3 over images of `side` x `side`, which keep their size.
+fn three_by_three(batch: usize, side: usize) -> Geometry {
+    Geometry {
+        batch,
+        height: side,
+        width: side,
+        kernel: [3, 3],
+        stride: 1,
+        padding: Padding::all(1),
+    }
+}
+
 fn run(case: &Case, batch: std::ops::Range<usize>, weights: &Weights) -> Vec<f32> {
     let [x, other] = [&case.x, &case.other].map(|values| {
         let each = values.len() / case.geometry.batch;
@@ -170,14 +182,7 @@ fn large_layers_equal_their_definition_too() {
 #[test]
 fn weights_packed_again_are_the_new_weights() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let geometry = Geometry {
-        batch: 1,
-        height: 6,
-        width: 6,
-        kernel: [3, 3],
-        stride: 1,
-        padding: Padding::all(1),
-    };
+    let geometry = three_by_three(1, 6);
     let [old, new] = [0; 2].map(|_| Case::new(&mut rng, geometry, [20, 10]));
     for algorithm in algorithms(&geometry) {
         let mut weights = Weights::pack(Isa::best(), algorithm, &old.weight, old.shape);
@@ -213,14 +218,7 @@ fn a_weight_used_once_gives_the_bits_of_packed_weights() {
 #[test]
 fn weights_of_another_length_are_refused() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let geometry = Geometry {
-        batch: 1,
-        height: 6,
-        width: 6,
-        kernel: [3, 3],
-        stride: 1,
-        padding: Padding::all(1),
-    };
+    let geometry = three_by_three(1, 6);
     let case = Case::new(&mut rng, geometry, [20, 10]);
     let longer: Vec<f32> = case.weight.iter().copied().chain([0.0]).collect();
     for weight in [&case.weight[1..], &longer] {
@@ -247,14 +245,7 @@ fn weights_of_another_length_are_refused() {
 #[test]
 fn nan_stays_nan() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
-    let geometry = Geometry {
-        batch: 1,
-        height: 4,
-        width: 4,
-        kernel: [3, 3],
-        stride: 1,
-        padding: Padding::all(1),
-    };
+    let geometry = three_by_three(1, 4);
     let mut case = Case::new(&mut rng, geometry, [5, 3]);
     case.x.fill(f32::NAN);
     for isa in Isa::available() {
@@ -291,14 +282,7 @@ fn nan_stays_nan() {
 
 #[test]
 fn no_images_and_no_outputs_are_no_work() {
-    let geometry = Geometry {
-        batch: 0,
-        height: 4,
-        width: 4,
-        kernel: [3, 3],
-        stride: 1,
-        padding: Padding::all(1),
-    };
+    let geometry = three_by_three(0, 4);
     for algorithm in algorithms(&geometry) {
         let weights = Weights::pack(Isa::best(), algorithm, &[1.0; 18], [2, 1, 3, 3]);
         forward(&[], &geometry, &weights, Epilogue::default(), &mut []);

@@ -48,7 +48,32 @@ pub(super) struct Source<'a> {
     pub(super) taps: &'a [usize],
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// Weights as they come, for an algorithm.
+    ///
+    /// # Panics
+    /// If `values` are not of `shape`, or the algorithm does not fit its kernel.
+    fn of(algorithm: Algorithm, values: &'a [f32], shape: [usize; 4], taps: &'a [usize]) -> Self {
+        let length = shape
+            .iter()
+            .try_fold(1usize, |all, &size| all.checked_mul(size));
+        assert_eq!(Some(values.len()), length, "length of weights {shape:?}");
+        assert!(
+            shape[1..].iter().all(|size| *size > 0),
+            "weights {shape:?} without values for an output"
+        );
+        assert!(
+            algorithm.fits([shape[2], shape[3]], 1),
+            "{algorithm:?} needs a kernel of 3x3, not {shape:?}"
+        );
+        Self {
+            values,
+            shape,
+            swapped: false,
+            taps,
+        }
+    }
+
     /// Columns and summed channels of the product.
     pub(super) fn sizes(&self) -> (usize, usize) {
         let [outputs, inputs, ..] = self.shape;
@@ -141,35 +166,14 @@ impl Weights {
     /// # Panics
     /// If `weight` is not of `shape`, or the algorithm does not fit its kernel.
     pub fn pack(isa: Isa, algorithm: Algorithm, weight: &[f32], shape: [usize; 4]) -> Self {
-        let mut weights = Self::empty(isa, algorithm, shape);
-        weights.repack(weight);
-        weights
-    }
-
-    /// Packs the weights of the gradient with respect to the input of a convolution of stride 1:
-    /// inputs and outputs exchanged, kernel turned round. [`shape`](Self::shape) is exchanged too.
-    ///
-    /// # Panics
-    /// As [`pack`](Self::pack).
-    pub fn pack_transposed(
-        isa: Isa,
-        algorithm: Algorithm,
-        weight: &[f32],
-        shape: [usize; 4],
-    ) -> Self {
-        let [outputs, inputs, height, width] = shape;
-        let mut weights = Self::empty(isa, algorithm, [inputs, outputs, height, width]);
-        weights.repack_transposed(weight);
-        weights
-    }
-
-    fn empty(isa: Isa, algorithm: Algorithm, shape: [usize; 4]) -> Self {
-        Self {
+        let mut weights = Self {
             isa: isa.or_lower(),
             algorithm,
             shape,
             packed: Lines::default(),
-        }
+        };
+        weights.repack(weight);
+        weights
     }
 
     /// Packs other weights of the same shape into the same memory.
@@ -177,32 +181,11 @@ impl Weights {
     /// # Panics
     /// If `weight` is not of that shape.
     pub fn repack(&mut self, weight: &[f32]) {
-        let [_, _, height, width] = self.shape;
-        let taps: Vec<usize> = (0..height * width).collect();
-        self.fill(weight, self.shape, false, &taps);
-    }
-
-    /// As [`repack`](Self::repack), for what [`pack_transposed`](Self::pack_transposed) packed.
-    ///
-    /// # Panics
-    /// If `weight` is not of that shape.
-    pub fn repack_transposed(&mut self, weight: &[f32]) {
-        let [inputs, outputs, height, width] = self.shape;
-        let taps: Vec<usize> = (0..height * width).rev().collect();
-        self.fill(weight, [outputs, inputs, height, width], true, &taps);
-    }
-
-    fn fill(&mut self, values: &[f32], shape: [usize; 4], swapped: bool, taps: &[usize]) {
-        check(self.algorithm, values, shape);
-        let source = Source {
-            values,
-            shape,
-            swapped,
-            taps,
-        };
-        self.packed
-            .grow(packed_length(self.isa, self.algorithm, &source));
-        pack(self.isa, self.algorithm, source, self.packed.values_mut());
+        let (isa, algorithm) = (self.isa, self.algorithm);
+        let taps = taps_of(self.shape);
+        let source = Source::of(algorithm, weight, self.shape, &taps);
+        self.packed.grow(packed_length(isa, algorithm, &source));
+        pack(isa, algorithm, source, self.packed.values_mut());
     }
 
     /// `[outputs, inputs, kernel height, kernel width]`.
@@ -231,19 +214,9 @@ impl Weights {
     }
 }
 
-fn check(algorithm: Algorithm, values: &[f32], shape: [usize; 4]) {
-    let length = shape
-        .iter()
-        .try_fold(1usize, |all, &size| all.checked_mul(size));
-    assert_eq!(Some(values.len()), length, "length of weights {shape:?}");
-    assert!(
-        shape[1..].iter().all(|size| *size > 0),
-        "weights {shape:?} without values for an output"
-    );
-    assert!(
-        algorithm.fits([shape[2], shape[3]], 1),
-        "{algorithm:?} needs a kernel of 3x3, not {shape:?}"
-    );
+/// All places of the kernel, in order.
+fn taps_of([.., height, width]: [usize; 4]) -> Vec<usize> {
+    (0..height * width).collect()
 }
 
 /// Calls `work` with a weight of `shape` packed in kept memory.
@@ -254,16 +227,10 @@ pub(super) fn packed_once<R>(
     shape: [usize; 4],
     work: impl FnOnce(Packed<'_>) -> R,
 ) -> R {
-    check(algorithm, weight, shape);
-    let [outputs, inputs, height, width] = shape;
+    let [outputs, inputs, ..] = shape;
     let isa = isa.or_lower();
-    let taps: Vec<usize> = (0..height * width).collect();
-    let source = Source {
-        values: weight,
-        shape,
-        swapped: false,
-        taps: &taps,
-    };
+    let taps = taps_of(shape);
+    let source = Source::of(algorithm, weight, shape, &taps);
     scratch(packed_length(isa, algorithm, &source), |values| {
         pack(isa, algorithm, source, values);
         work(Packed {

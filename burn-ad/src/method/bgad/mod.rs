@@ -33,15 +33,10 @@ use crate::backbone::{Backbone, BackboneConfig, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use crate::flow::{
-    ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu, log_likelihood,
-};
+use crate::flow::{ConditionalFlow, MapFlow, computes_on_cpu};
 use crate::ops;
-use crate::tensors::{HostTensor, TensorSet, to_vec};
+use crate::tensors::{HostTensor, TensorSet};
 use crate::train::{Run, Step};
-
-/// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
-const VECTORS_AT_ONCE: usize = 16_384;
 
 /// A trained NFAD, BGAD or BGAD-dagger.
 #[derive(Clone, Debug)]
@@ -58,48 +53,7 @@ pub struct Bgad<B: Backend> {
 #[derive(Clone, Debug)]
 struct Level<B: Backend> {
     map: TapMap,
-    flow: ConditionalFlow<B>,
-    code: PositionCode<B>,
-    /// For backends that compute on the CPU.
-    on_cpu: Option<CpuFlow>,
-}
-
-impl<B: Backend> Level<B> {
-    fn new(map: TapMap, flow: ConditionalFlow<B>, config: &FlowConfig, device: &B::Device) -> Self {
-        let channels = config.position_channels;
-        let on_cpu = computes_on_cpu::<B>(device).then(|| CpuFlow::new(&flow, map.grid));
-        Self {
-            map,
-            flow,
-            code: PositionCode::new(map.grid, channels, device),
-            on_cpu,
-        }
-    }
-
-    /// Log-likelihoods a dimension, `[batch, rows, columns]`, of vectors `[batch, positions, channels]`.
-    fn likelihoods(&self, vectors: Tensor<B, 3>) -> Tensor<B, 3> {
-        let device = vectors.device();
-        let [batch, positions, channels] = vectors.dims();
-        let [height, width] = self.map.grid;
-        if let Some(on_cpu) = &self.on_cpu {
-            let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
-            let values = on_cpu.likelihoods(&to_vec(vectors), &at);
-            return Tensor::from_data(TensorData::new(values, [batch, height, width]), &device);
-        }
-        let images_at_once = (VECTORS_AT_ONCE / positions).max(1);
-        let mut parts = Vec::new();
-        for first in (0..batch).step_by(images_at_once) {
-            let images = images_at_once.min(batch - first);
-            let at: Vec<usize> = (0..images).flat_map(|_| 0..positions).collect();
-            let rows = vectors
-                .clone()
-                .narrow(0, first, images)
-                .reshape([images * positions, channels]);
-            let (z, log_det) = self.flow.forward(rows, &self.code.condition(&at, &device));
-            parts.push(log_likelihood(z, log_det).reshape([images, height, width]));
-        }
-        Tensor::cat(parts, 0)
-    }
+    flow: MapFlow<B>,
 }
 
 impl<B: Backend> Bgad<B> {
@@ -111,8 +65,9 @@ impl<B: Backend> Bgad<B> {
         size: usize,
         device: &B::Device,
     ) -> Self {
-        let level = |(flow, &map): (ConditionalFlow<B>, &TapMap)| {
-            Level::new(map, flow, &config.flow, device)
+        let level = |(flow, &map): (ConditionalFlow<B>, &TapMap)| Level {
+            map,
+            flow: MapFlow::new(flow, map.grid, device),
         };
         Self {
             config: config.clone(),
@@ -134,7 +89,7 @@ impl<B: Backend> Bgad<B> {
         rows.into_iter()
             .zip(&self.levels)
             .map(|(rows, level)| {
-                padding::extend_over_padding(level.likelihoods(rows), valid, self.size)
+                padding::extend_over_padding(level.flow.likelihoods(rows), valid, self.size)
             })
             .collect()
     }
@@ -181,7 +136,7 @@ impl<B: Backend> Detector<B> for Bgad<B> {
     fn tensors(&self) -> TensorSet {
         let mut tensors = TensorSet::default();
         for level in &self.levels {
-            level.flow.save(&prefix(&level.map), &mut tensors);
+            level.flow.flow().save(&prefix(&level.map), &mut tensors);
         }
         let Scale {
             likelihood_maxima,

@@ -44,14 +44,11 @@ use crate::backbone::{Backbone, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use crate::flow::{ConditionalFlow, CpuFlow, Flow, FlowConfig, PositionCode, computes_on_cpu};
+use crate::flow::{ConditionalFlow, MapFlow, computes_on_cpu};
 use crate::ops;
 use crate::report::likelihoods::CentreDistances;
-use crate::tensors::{TensorSet, to_vec};
+use crate::tensors::TensorSet;
 use crate::train::{Run, Step};
-
-/// Vectors that go through a flow at once when scoring: bounds the memory of its hidden layers.
-const VECTORS_AT_ONCE: usize = 16_384;
 
 /// Images whose scores are looked at together after training.
 const IMAGES_AT_ONCE: usize = 8;
@@ -74,57 +71,29 @@ pub struct Hgad<B: Backend> {
 #[derive(Clone, Debug)]
 struct Level<B: Backend> {
     map: ScaleMap,
-    flow: ConditionalFlow<B>,
+    flow: MapFlow<B>,
     mixture: Mixture,
     posterior: Posterior,
-    code: PositionCode<B>,
-    /// For backends that compute on the CPU.
-    on_cpu: Option<CpuFlow>,
 }
 
 impl<B: Backend> Level<B> {
-    fn new(
-        map: ScaleMap,
-        flow: ConditionalFlow<B>,
-        mixture: Mixture,
-        config: &FlowConfig,
-        device: &B::Device,
-    ) -> Self {
-        let channels = config.position_channels;
-        let on_cpu = computes_on_cpu::<B>(device).then(|| CpuFlow::new(&flow, map.grid));
+    fn new(map: ScaleMap, flow: MapFlow<B>, mixture: Mixture) -> Self {
         Self {
             map,
             flow,
             posterior: Posterior::new(&mixture),
             mixture,
-            code: PositionCode::new(map.grid, channels, device),
-            on_cpu,
         }
     }
 
     /// What vectors `[batch, positions, channels]` say, row by row.
     fn votes(&self, vectors: Tensor<B, 3>) -> Votes {
-        let device = vectors.device();
-        let [batch, positions, channels] = vectors.dims();
-        if let Some(on_cpu) = &self.on_cpu {
-            let at: Vec<usize> = (0..batch).flat_map(|_| 0..positions).collect();
-            let (z, log_det) = on_cpu.outputs(&to_vec(vectors), &at);
-            return self.posterior.votes(&z, &log_det);
-        }
-        let images_at_once = (VECTORS_AT_ONCE / positions).max(1);
         let mut votes = Votes::default();
-        for first in (0..batch).step_by(images_at_once) {
-            let images = images_at_once.min(batch - first);
-            let at: Vec<usize> = (0..images).flat_map(|_| 0..positions).collect();
-            let rows = vectors
-                .clone()
-                .narrow(0, first, images)
-                .reshape([images * positions, channels]);
-            let (z, log_det) = self.flow.forward(rows, &self.code.condition(&at, &device));
-            let part = self.posterior.votes(&to_vec(z), &to_vec(log_det));
+        self.flow.outputs(vectors, |z, log_det| {
+            let part = self.posterior.votes(z, log_det);
             votes.likelihoods.extend(part.likelihoods);
             votes.entropies.extend(part.entropies);
-        }
+        });
         votes
     }
 }
@@ -152,8 +121,9 @@ impl<B: Backend> Hgad<B> {
         device: &B::Device,
     ) -> Self {
         let maps = learnt.into_iter().zip(&scales.maps);
-        let levels = maps
-            .map(|((flow, mixture), &map)| Level::new(map, flow, mixture, &config.flow, device));
+        let levels = maps.map(|((flow, mixture), &map)| {
+            Level::new(map, MapFlow::new(flow, map.grid, device), mixture)
+        });
         let extremes = Extremes::unset(classes.count(), scales.maps.len());
         Self {
             config: HgadConfig {
@@ -342,7 +312,10 @@ impl<B: Backend> Detector<B> for Hgad<B> {
     fn tensors(&self) -> TensorSet {
         let mut tensors = TensorSet::default();
         for level in &self.levels {
-            level.flow.save(&level.map.name("flow"), &mut tensors);
+            level
+                .flow
+                .flow()
+                .save(&level.map.name("flow"), &mut tensors);
             level.mixture.save(&level.map.name("mixture"), &mut tensors);
         }
         self.extremes.save(&mut tensors);

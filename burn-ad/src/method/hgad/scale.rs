@@ -161,24 +161,23 @@ impl ScaleFit {
         valid: &[Region],
         classes: &[usize],
     ) {
-        for (&class, region) in classes.iter().zip(valid) {
-            self.classes[class].images.push((Vec::new(), *region));
-        }
-        for (scale, map) in levels.iter().enumerate() {
-            let [_, rows, columns] = map.dims();
-            let values = to_vec(map.clone());
-            // From the last one back, as each class's newest images are at its end.
-            let mut taken = vec![0; self.classes.len()];
-            let images = values.chunks_exact(rows * columns).zip(classes);
-            for (values, &class) in images.rev() {
-                let fit = &mut self.classes[class];
-                let largest = &mut fit.maxima[scale];
+        let maps: Vec<([usize; 2], Vec<f32>)> = levels
+            .iter()
+            .map(|map| {
+                let [_, rows, columns] = map.dims();
+                ([rows, columns], to_vec(map.clone()))
+            })
+            .collect();
+        for (image, (&class, region)) in classes.iter().zip(valid).enumerate() {
+            let fit = &mut self.classes[class];
+            let levels = maps.iter().zip(&mut fit.maxima);
+            let levels = levels.map(|(([rows, columns], values), largest)| {
+                let area = rows * columns;
+                let values = &values[image * area..][..area];
                 *largest = values.iter().copied().fold(*largest, f32::max);
-                taken[class] += 1;
-                let place = fit.images.len() - taken[class];
-                let data = TensorData::new(values.to_vec(), [1, rows, columns]);
-                fit.images[place].0.push(data);
-            }
+                TensorData::new(values.to_vec(), [1, *rows, *columns])
+            });
+            fit.images.push((levels.collect(), *region));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::backbone::BackboneConfig;
 use crate::data::synthetic::{Product, SyntheticConfig, in_memory};
 use crate::data::{Filter, Fit, Geometry, ImageSource, Loader, Normalisation, Preprocess, Sample};
 use crate::error::Error;
+use crate::flow::MapFlow;
 use crate::method::{
     MethodConfig, Model, ScoredImage, StoredModel, TrainOptions, TrainingImages, score_samples,
 };
@@ -274,12 +275,11 @@ fn kernels_and_tensor_operations_see_the_same() {
     let mut rng = stream_rng(1, "level");
     let flow = config.flow.init(map.channels, &mut rng, &device);
     let mixture = Mixture::init(3, 4, map.channels, &mut rng);
-    let kernels = Level::<Flex>::new(map, flow, mixture, &config.flow, &device);
-    assert!(kernels.on_cpu.is_some());
-    let operations = Level {
-        on_cpu: None,
-        ..kernels.clone()
-    };
+    let operations = MapFlow::<Flex>::without_kernels(flow.clone(), map.grid, &device);
+    let kernels = MapFlow::<Flex>::new(flow, map.grid, &device);
+    assert!(kernels.has_kernels() && !operations.has_kernels());
+    let operations = Level::new(map, operations, mixture.clone());
+    let kernels = Level::new(map, kernels, mixture);
     let values: Vec<f32> = (0..3 * map.positions() * map.channels)
         .map(|_| rng.random_range(-2.0..2.0))
         .collect();

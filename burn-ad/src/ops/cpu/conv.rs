@@ -168,17 +168,21 @@ impl Plan {
     }
 
     fn forward(&self, x: &Map, kernel: &Kernel, epilogue: Epilogue<'_>) -> Map {
-        let [height, width] = self.geometry.output();
-        let [outputs, ..] = self.shape;
-        let batch = self.geometry.batch;
-        let mut out = buffers::take(batch * outputs * height * width);
-        match kernel {
+        self.output(|out| match kernel {
             Kernel::Dense(weights) => {
-                conv::forward(x.values(), &self.geometry, weights, epilogue, &mut out);
+                conv::forward(x.values(), &self.geometry, weights, epilogue, out);
             }
-            Kernel::Depthwise(weight) => self.depthwise_forward(x, weight, epilogue, &mut out),
-        }
-        Map::new(out, [batch, outputs, height, width])
+            Kernel::Depthwise(weight) => self.depthwise_forward(x, weight, epilogue, out),
+        })
+    }
+
+    /// The map that `compute` fills.
+    fn output(&self, compute: impl FnOnce(&mut [f32])) -> Map {
+        let [height, width] = self.geometry.output();
+        let size = [self.geometry.batch, self.shape[0], height, width];
+        let mut out = buffers::take(size.iter().product());
+        compute(&mut out);
+        Map::new(out, size)
     }
 
     /// The same with a weight that is packed for this call only.
@@ -186,19 +190,16 @@ impl Plan {
         let Form::Dense(isa, algorithm) = self.form_of(Algorithm::choose_once) else {
             return self.forward(x, &pack(weight, self.form()), epilogue);
         };
-        let [height, width] = self.geometry.output();
-        let [outputs, ..] = self.shape;
-        let batch = self.geometry.batch;
-        let mut out = buffers::take(batch * outputs * height * width);
-        conv::forward_once(
-            (isa, algorithm),
-            x.values(),
-            &self.geometry,
-            (values(weight), self.shape),
-            epilogue,
-            &mut out,
-        );
-        Map::new(out, [batch, outputs, height, width])
+        self.output(|out| {
+            conv::forward_once(
+                (isa, algorithm),
+                x.values(),
+                &self.geometry,
+                (values(weight), self.shape),
+                epilogue,
+                out,
+            );
+        })
     }
 
     fn depthwise_forward(&self, x: &Map, weight: &[f32], epilogue: Epilogue<'_>, out: &mut [f32]) {
