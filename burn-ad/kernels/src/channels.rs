@@ -117,6 +117,35 @@ pub fn activate(isa: Isa, values: &mut [f32], activation: Activation) {
     });
 }
 
+/// The gradient before an activation from that behind it; `y` is what [`activate`] gave, at 0 the slope
+/// is the one to the left.
+///
+/// # Panics
+/// If lengths differ. If the activation is `Swish`, whose slope is not in its result.
+pub fn activate_backward(
+    isa: Isa,
+    y: &[f32],
+    grad: &[f32],
+    activation: Activation,
+    out: &mut [f32],
+) {
+    assert!(
+        y.len() == out.len() && grad.len() == out.len(),
+        "lengths of gradients differ"
+    );
+    assert!(
+        activation != Activation::Swish,
+        "the slope of swish is not in its result"
+    );
+    for_rows(out, 1, 3, |first, out| {
+        let range = first..first + out.len();
+        isa.run(Elementwise {
+            operation: Operation::Before(activation, &y[range.clone()], &grad[range]),
+            out,
+        });
+    });
+}
+
 /// `out = a + b`.
 ///
 /// # Panics
@@ -208,6 +237,7 @@ impl WithSimd for Scale<'_> {
 enum Operation<'a> {
     Activate(Activation),
     Add(&'a [f32], &'a [f32]),
+    Before(Activation, &'a [f32], &'a [f32]),
 }
 
 struct Elementwise<'a> {
@@ -234,6 +264,14 @@ impl WithSimd for Elementwise<'_> {
                 let b = read::<S, N>(simd, &b[range.clone()]);
                 for n in 0..N {
                     values[n] = simd.add_f32s(values[n], b[n]);
+                }
+                write::<S, N>(simd, &mut out[range], values);
+            }),
+            Operation::Before(activation, y, grad) => by_registers!(S, out.len(), 4, |range, N| {
+                let y = read::<S, N>(simd, &y[range.clone()]);
+                let mut values = read::<S, N>(simd, &grad[range.clone()]);
+                for n in 0..N {
+                    values[n] = simd_math::before_activation(simd, activation, y[n], values[n]);
                 }
                 write::<S, N>(simd, &mut out[range], values);
             }),
@@ -340,6 +378,13 @@ mod tests {
             let sums = a.iter().zip(&b).map(|(a, b)| a + b);
             assert!(out.iter().copied().eq(sums), "{isa} {map:?}");
             let mut values = a.clone();
+            let mut leaky = a.clone();
+            activate(isa, &mut leaky, Activation::LeakyRelu(0.1));
+            activate_backward(isa, &leaky, &b, Activation::LeakyRelu(0.1), &mut out);
+            for ((&value, &grad), (&a, &b)) in leaky.iter().zip(&out).zip(a.iter().zip(&b)) {
+                let slope = if a > 0.0 { 1.0 } else { 0.1 };
+                assert_eq!((value, grad), (a * slope, b * slope), "{isa}");
+            }
             activate(isa, &mut values, Activation::Relu);
             assert!(values.iter().zip(&a).all(|(&value, a)| value == a.max(0.0)));
             activate(isa, &mut values, Activation::Swish);

@@ -8,8 +8,10 @@
 
 mod activation;
 pub mod adam;
+pub mod arrange;
 pub mod channels;
 pub mod conv;
+pub mod cosine;
 pub mod depthwise;
 pub mod flow;
 mod isa;
@@ -25,6 +27,7 @@ pub mod pool;
 mod rows;
 mod simd_math;
 mod sums;
+pub mod unit;
 mod vector;
 mod window;
 

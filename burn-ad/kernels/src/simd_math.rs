@@ -105,6 +105,30 @@ pub(crate) fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> 
     }
 }
 
+/// The gradient before an activation, whose slope is read from its result `y`; at 0 it is the slope to
+/// the left. For `Swish`, whose slope is not in its result, the gradient as it is.
+#[inline(always)]
+pub(crate) fn before_activation<S: Simd>(
+    simd: S,
+    activation: Activation,
+    y: S::f32s,
+    grad: S::f32s,
+) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    match activation {
+        Activation::Identity | Activation::Swish => grad,
+        Activation::Relu => simd.select_f32s(simd.greater_than_f32s(y, zero), grad, zero),
+        Activation::Relu6 => {
+            let grad = simd.select_f32s(simd.greater_than_f32s(y, zero), grad, zero);
+            simd.select_f32s(simd.less_than_f32s(y, simd.splat_f32s(6.0)), grad, zero)
+        }
+        Activation::LeakyRelu(slope) => {
+            let scaled = simd.mul_f32s(grad, simd.splat_f32s(slope));
+            simd.select_f32s(simd.greater_than_f32s(y, zero), grad, scaled)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

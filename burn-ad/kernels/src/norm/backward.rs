@@ -6,7 +6,7 @@ use super::{Moments, Norm};
 use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::rows::{for_rows, for_rows_of_two};
-use crate::simd_math::mul_add;
+use crate::simd_math::{before_activation, mul_add};
 use crate::sums::{BLOCK, lanes, sum_rows};
 use crate::vector::{by_registers, read, write};
 
@@ -129,24 +129,6 @@ pub fn backward(
     }
 }
 
-/// The gradient before the activation.
-#[inline(always)]
-fn before<S: Simd>(simd: S, activation: Activation, y: S::f32s, grad: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    match activation {
-        Activation::Identity | Activation::Swish => grad,
-        Activation::Relu => simd.select_f32s(simd.greater_than_f32s(y, zero), grad, zero),
-        Activation::Relu6 => {
-            let grad = simd.select_f32s(simd.greater_than_f32s(y, zero), grad, zero);
-            simd.select_f32s(simd.less_than_f32s(y, simd.splat_f32s(6.0)), grad, zero)
-        }
-        Activation::LeakyRelu(slope) => {
-            let scaled = simd.mul_f32s(grad, simd.splat_f32s(slope));
-            simd.select_f32s(simd.greater_than_f32s(y, zero), grad, scaled)
-        }
-    }
-}
-
 /// Adds the sums of g (first half of `out`) and of g * (x - mean) (second half).
 struct Sums<'a> {
     x: &'a [f32],
@@ -175,7 +157,7 @@ impl WithSimd for Sums<'_> {
                     let y = read::<S, N>(simd, &self.y[row..][range.clone()]);
                     let grad = read::<S, N>(simd, &self.grad[row..][range.clone()]);
                     for n in 0..N {
-                        let grad = before(simd, self.activation, y[n], grad[n]);
+                        let grad = before_activation(simd, self.activation, y[n], grad[n]);
                         sum[n] = simd.add_f32s(sum[n], grad);
                         let x = simd.sub_f32s(x[n], mean[n]);
                         product[n] = mul_add(simd, grad, x, product[n]);
@@ -230,7 +212,7 @@ impl WithSimd for Spread<'_> {
                 let shift = read::<S, N>(simd, &self.shift[channel]);
                 let mut out = x;
                 for n in 0..N {
-                    grad[n] = before(simd, self.activation, y[n], grad[n]);
+                    grad[n] = before_activation(simd, self.activation, y[n], grad[n]);
                     let x = simd.sub_f32s(x[n], mean[n]);
                     out[n] = mul_add(simd, x, slope[n], shift[n]);
                     out[n] = mul_add(simd, grad[n], through[n], out[n]);
