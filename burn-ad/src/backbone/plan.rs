@@ -90,6 +90,7 @@ pub(crate) fn gain_after(activation: Activation) -> f64 {
     match activation {
         Activation::Identity => 1.0,
         Activation::Relu | Activation::Relu6 => 2.0,
+        Activation::LeakyRelu(slope) => 2.0 / (1.0 + f64::from(slope).powi(2)),
         // E[silu(x)^2] = 0.3557
         Activation::Swish => 2.811,
     }

@@ -90,9 +90,15 @@ pub fn conv2d_with<B: Backend>(
         if !call.needs_gradient() {
             return cpu::close(cpu::conv::forward(kernels, call));
         }
-        let sums = cpu::conv::forward_tracked(kernels, call.x, call.weight, call.bias, convolution);
+        let fused = call.residual.is_none() && tail.activation.shows_its_slope();
+        let (inside, behind) = match fused {
+            true => (tail.activation, Activation::Identity),
+            false => (Activation::Identity, tail.activation),
+        };
         let residual = call.residual.map(cpu::close);
-        return finish(cpu::close(sums), residual, tail.activation);
+        let inputs = (call.x, call.weight, call.bias);
+        let y = cpu::conv::forward_tracked(kernels, inputs, inside, convolution);
+        return finish(cpu::close(y), residual, behind);
     }
     let sums = on_backend(x, weight, bias, convolution);
     finish(sums, tail.residual, tail.activation)

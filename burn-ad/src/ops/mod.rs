@@ -8,6 +8,8 @@
 //! times slower.
 
 mod activation;
+mod angle;
+mod arrange;
 mod blur;
 mod channels;
 mod conv;
@@ -22,6 +24,8 @@ mod resize;
 mod stack;
 
 pub use activation::Activation;
+pub use angle::{map_cosines, unit_channels};
+pub use arrange::{depth_to_space, join_channels};
 pub use blur::gaussian_blur;
 pub use channels::{position_mean, scale_channels};
 pub use conv::{Convolution, Prepared, Tail, conv2d, conv2d_with};

@@ -32,7 +32,7 @@ pub fn normalise<B: Backend>(
     if let Some(kernels) = cpu::kernels_for::<B>()
         && cpu::is_f32(&x)
     {
-        let known = cpu::norm::is_known(activation);
+        let known = activation.shows_its_slope();
         let call = cpu::norm::Call {
             x: cpu::open(x),
             affine: affine.map(|(scale, offset)| [cpu::open(scale), cpu::open(offset)]),

@@ -292,12 +292,11 @@ pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
     without_history(tracked, out.into_tensor())
 }
 
-/// `conv(x) + bias` as a node of the graph.
+/// `activation(conv(x) + bias)` as a node of the graph; the activation shows its slope.
 pub(crate) fn forward_tracked(
     kernels: Kernels,
-    x: Cpu,
-    weight: Cpu,
-    bias: Option<Cpu>,
+    (x, weight, bias): (Cpu, Cpu, Option<Cpu>),
+    activation: Activation,
     convolution: Convolution,
 ) -> Cpu {
     let (x, weight, bias) = (
@@ -312,15 +311,17 @@ pub(crate) fn forward_tracked(
     let epilogue = Epilogue {
         bias: bias_values.as_ref().map(values),
         residual: None,
-        activation: KernelActivation::Identity,
+        activation: elementwise::of(activation),
     };
     let out = plan.forward_once(&map, &weights, epilogue);
-    let out = out.into_tensor();
     let state = State {
         x: map,
+        y: (activation != Activation::Identity).then(|| out.clone()),
+        activation,
         weight: weights,
         plan,
     };
+    let out = out.into_tensor();
     Cpu::Tracked(match bias {
         Some(bias) => node!(
             ConvolutionBackward,
@@ -336,6 +337,9 @@ pub(crate) fn forward_tracked(
 #[derive(Clone, Debug)]
 struct State {
     x: Map,
+    /// Where an activation follows: its result.
+    y: Option<Map>,
+    activation: Activation,
     weight: FlexTensor,
     plan: Plan,
 }
@@ -352,9 +356,23 @@ impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let State { x, weight, plan } = ops.state;
+        let State {
+            x,
+            y,
+            activation,
+            weight,
+            plan,
+        } = ops.state;
         let Plan { shape, kernels, .. } = plan;
-        let dy = Map::of(kernels, gradients.consume::<Flex>(&ops.node));
+        let mut dy = Map::of(kernels, gradients.consume::<Flex>(&ops.node));
+        if let Some(y) = y {
+            let mut before = buffers::take(dy.values().len());
+            let (isa, activation) = (kernels.isa, elementwise::of(activation));
+            channels::activate_backward(isa, y.values(), dy.values(), activation, &mut before);
+            let after = std::mem::replace(&mut dy, Map::new(before, y.dims()));
+            after.give_back();
+            y.give_back();
+        }
         let mut parents = ops.parents.into_iter();
         if let Some(node) = parents.next().flatten() {
             let before = take_gradient!(gradients, node, weight);

@@ -15,6 +15,7 @@ pub(crate) fn of(activation: Activation) -> KernelActivation {
         Activation::Relu => KernelActivation::Relu,
         Activation::Relu6 => KernelActivation::Relu6,
         Activation::Swish => KernelActivation::Swish,
+        Activation::LeakyRelu(slope) => KernelActivation::LeakyRelu(slope),
     }
 }
 

@@ -4,6 +4,8 @@
 //! The functions of `ops` ask [`kernels_for`] first and take the backend's own operations where it
 //! says no; both ways are tested equal.
 
+pub(crate) mod angle;
+pub(crate) mod arrange;
 mod buffers;
 pub(crate) mod channels;
 pub(crate) mod conv;
@@ -26,6 +28,7 @@ use tensor::Cpu;
 
 pub use settings::{KERNELS_VARIABLE, Kernels, Precision};
 pub(crate) use tensor::{close, is_f32, kernels_for, open, row_major};
+pub(crate) use tracking::needs_gradient;
 
 /// The settings and the tensor, for a kernel without a backward pass; the tensor itself where that
 /// must not compute.
@@ -35,7 +38,7 @@ pub(crate) fn open_without_gradient<B: Backend, const D: usize>(
     match kernels_for::<B>() {
         Some(kernels) if is_f32(&tensor) => {
             let tensor = open(tensor);
-            if tracking::needs_gradient(&tensor) {
+            if needs_gradient(&tensor) {
                 Err(close(tensor))
             } else {
                 Ok((kernels, tensor))

@@ -33,11 +33,6 @@ impl Call {
     }
 }
 
-/// The activations whose slope is seen from their result.
-pub(crate) fn is_known(activation: Activation) -> bool {
-    !matches!(activation, Activation::Swish)
-}
-
 fn size([batch, channels, height, width]: [usize; 4], statistics: Statistics) -> Size {
     let positions = height * width;
     let (groups, rows) = match statistics {

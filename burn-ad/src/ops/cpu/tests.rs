@@ -10,7 +10,8 @@ use rand::RngExt;
 
 use crate::ops::{
     Activation, Convolution, Kernels, Padding, Statistics, Tail, average_pool_3x3, conv2d,
-    conv2d_with, max_pool_3x3_stride_2, normalise, position_mean, scale_channels,
+    conv2d_with, depth_to_space, join_channels, map_cosines, max_pool_3x3_stride_2, normalise,
+    position_mean, scale_channels, unit_channels,
 };
 use crate::tensors::to_vec;
 
@@ -121,14 +122,38 @@ fn convolutions_and_their_gradients_are_the_backends() {
     }
 }
 
+const ACTIVATIONS: [Activation; 5] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::Swish,
+    Activation::LeakyRelu(0.1),
+];
+
+#[test]
+fn gradients_of_a_convolution_go_through_its_activation() {
+    for (sizes, convolution) in convolutions() {
+        let [batch, inputs, outputs, height, width, kernel] = sizes;
+        let mut draw = Draw::new("activated");
+        let x = draw.leaf([batch, inputs, height, width]);
+        let weight = draw.leaf([outputs, inputs / convolution.groups, kernel, kernel]);
+        for activation in ACTIVATIONS {
+            check(&format!("{sizes:?} {activation:?}"), || {
+                let (x, weight) = (x.clone(), weight.clone());
+                let inputs = [x.clone(), weight.clone()];
+                let tail = Tail {
+                    residual: None,
+                    activation,
+                };
+                let y = conv2d_with(x, weight, None, convolution, tail, None);
+                values_and_gradients(y, &inputs, &[])
+            });
+        }
+    }
+}
+
 #[test]
 fn what_follows_a_convolution_is_the_same_fused() {
-    let activations = [
-        Activation::Identity,
-        Activation::Relu,
-        Activation::Relu6,
-        Activation::Swish,
-    ];
     for (sizes, convolution) in convolutions() {
         let [batch, inputs, outputs, height, width, kernel] = sizes;
         let mut draw = Draw::new("fused");
@@ -138,7 +163,7 @@ fn what_follows_a_convolution_is_the_same_fused() {
             .inner();
         let size = conv2d(x.clone(), weight.clone(), None, convolution).dims();
         let residual = draw.leaf(size).inner();
-        for activation in activations {
+        for activation in ACTIVATIONS {
             check(&format!("{sizes:?} {activation:?}"), || {
                 let tail = Tail {
                     residual: Some(residual.clone()),
@@ -218,7 +243,7 @@ fn gradients_of_a_map_used_twice_are_added() {
 #[test]
 fn normalisation_and_its_gradients_are_the_backends() {
     for statistics in [Statistics::Batch, Statistics::Instance] {
-        for activation in [Activation::Identity, Activation::Relu, Activation::Swish] {
+        for activation in ACTIVATIONS {
             for [batch, channels, height, width] in [[3, 4, 5, 6], [1, 33, 4, 4], [2, 16, 9, 1]] {
                 let mut draw = Draw::new("norm");
                 let size = [batch, channels, height, width];
@@ -255,6 +280,40 @@ fn pooling_and_its_gradients_are_the_backends() {
                 values_and_gradients(y, std::slice::from_ref(&x), &[])
             });
         }
+    }
+}
+
+#[test]
+fn maps_are_joined_spread_and_compared_as_by_the_backend() {
+    for [batch, channels, height, width] in [[2, 8, 4, 6], [1, 36, 2, 2], [3, 4, 1, 5]] {
+        let size = [batch, channels, height, width];
+        let mut draw = Draw::new("arrange");
+        let (x, other) = (draw.leaf(size), draw.leaf([batch, 3, height, width]));
+        let inputs = [x.clone(), other.clone()];
+        check(&format!("joined {size:?}"), || {
+            // One part twice, and one that needs no gradient.
+            let parts = vec![x.clone(), other.clone(), x.clone(), x.clone().detach()];
+            values_and_gradients(join_channels(parts), &inputs, &[])
+        });
+        let inputs = [x.clone()];
+        check(&format!("spread {size:?}"), || {
+            values_and_gradients(depth_to_space(x.clone()), &inputs, &[])
+        });
+        check(&format!("directions {size:?}"), || {
+            let y = unit_channels(x.clone()) + x.clone();
+            values_and_gradients(y, &inputs, &[])
+        });
+        let target = draw.leaf(size);
+        check(&format!("cosines {size:?}"), || {
+            let cosines = map_cosines(target.clone().detach(), x.clone());
+            let y = cosines.reshape([batch, 1, 1, 1]);
+            values_and_gradients(y, &inputs, &[])
+        });
+        let both = [x.clone(), target.clone()];
+        check(&format!("cosines with two gradients {size:?}"), || {
+            let cosines = map_cosines(target.clone(), x.clone());
+            values_and_gradients(cosines.reshape([batch, 1, 1, 1]), &both, &[])
+        });
     }
 }
 

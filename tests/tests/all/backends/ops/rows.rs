@@ -62,6 +62,7 @@ impl Operation for Channelwise {
                     Activation::Relu => x.max(0.0),
                     Activation::Relu6 => x.clamp(0.0, 6.0),
                     Activation::Swish => x / (1.0 + (-x).exp()),
+                    Activation::LeakyRelu(slope) => x.max(f64::from(*slope) * x),
                 })
                 .collect(),
         }
@@ -78,6 +79,7 @@ pub(crate) fn means_scales_and_activations_equal_their_definition<AB: AutodiffBa
         Channelwise::Activation(Activation::Relu),
         Channelwise::Activation(Activation::Relu6),
         Channelwise::Activation(Activation::Swish),
+        Channelwise::Activation(Activation::LeakyRelu(0.25)),
     ] {
         assert_operation(&operation, place);
     }
