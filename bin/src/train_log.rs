@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn_ad::files::write_atomically;
+use burn_ad::report::curves::training_curves;
 use burn_ad::train::{Observer, Step};
 use burn_ad::{Error, Result};
 use serde_json::Value;
@@ -71,7 +72,10 @@ impl TrainLog {
 /// Whether an earlier line is of a pass before that of `figures`: a run that was killed repeats what came after its
 /// checkpoint. A half line is none.
 fn is_before(line: &str, figures: &Value) -> bool {
-    let place = |value: &Value| (value["meta_epoch"].as_u64(), value["sub_epoch"].as_u64());
+    let place = |value: &Value| {
+        let epoch = value["meta_epoch"].as_u64().or(value["epoch"].as_u64());
+        (epoch, value["sub_epoch"].as_u64())
+    };
     serde_json::from_str::<Value>(line).is_ok_and(|line| place(&line) < place(figures))
 }
 
@@ -102,12 +106,22 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Moves a finished log to its model; a method that records nothing has none.
+/// Moves a finished log to its model and draws it there, `train.svg` beside `train.jsonl`; a method that records
+/// nothing has none.
 pub(crate) fn keep(log: &Path, kept: &Path) -> Result<()> {
     if !log.exists() {
         return Ok(());
     }
-    std::fs::rename(log, kept).map_err(|error| Error::io(&error).path(kept))
+    std::fs::rename(log, kept).map_err(|error| Error::io(&error).path(kept))?;
+    let text = std::fs::read_to_string(kept).map_err(|error| Error::io(&error).path(kept))?;
+    let lines = text.lines().map(serde_json::from_str);
+    let lines: Vec<Value> = lines.filter_map(std::result::Result::ok).collect();
+    let Some(svg) = training_curves(&lines) else {
+        return Ok(());
+    };
+    write_atomically(&kept.with_extension("svg"), |file| {
+        Ok(file.write_all(svg.as_bytes())?)
+    })
 }
 
 #[cfg(test)]

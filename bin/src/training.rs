@@ -9,6 +9,7 @@ use burn_ad::data::{
 };
 use burn_ad::flow::StateDict;
 use burn_ad::method::bgad::Boundary;
+use burn_ad::method::ckaad::AnomalySource;
 use burn_ad::method::{
     CalibrationSource, MethodConfig, Model, ModelHeader, StoredModel, TrainOptions, TrainingImages,
 };
@@ -96,6 +97,12 @@ pub(crate) fn check_known(settings: &Settings) -> Result<()> {
         names.join(", ")
     };
     match (settings.anomalies.count.is_none(), method) {
+        (false, MethodConfig::Ckaad(config)) if config.anomalies == AnomalySource::Elastic => {
+            Err(Error::usage(format!(
+                "{method} makes its anomalies from normal images; known ones mean nothing to it"
+            ))
+            .help("leave them out, or choose ckaad-medical, which learns from known ones"))
+        }
         (false, MethodConfig::Npad(_) | MethodConfig::Hgad(_)) => Err(Error::usage(format!(
             "{method} learns from normal images alone; known anomalies mean nothing to it"
         ))
@@ -252,11 +259,11 @@ pub(crate) fn summary(header: &ModelHeader, output: &Path) -> Table {
         (
             "trainable parameters",
             parameters.map(|[trainable, all]| {
-                format!(
-                    "{} ({} with the fixed rotations)",
-                    thousands(trainable),
-                    thousands(all)
-                )
+                let fixed = match all > trainable {
+                    true => format!(" ({} with the fixed rotations)", thousands(all)),
+                    false => String::new(),
+                };
+                thousands(trainable) + &fixed
             }),
         ),
         ("dataset", Some(training.dataset.clone())),

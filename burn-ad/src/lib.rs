@@ -65,6 +65,7 @@ pub mod files;
 pub mod flow;
 pub mod method;
 pub mod metrics;
+pub mod network;
 pub mod ops;
 pub mod report;
 pub mod tensors;

@@ -127,6 +127,24 @@ impl TensorSet {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.with_views(|views| safetensors::serialize_to_file(views, None, path))
+            .map_err(|error| error.path(path))
+    }
+
+    /// The content of a safetensors file.
+    ///
+    /// # Errors
+    /// When a tensor cannot be serialised.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.with_views(|views| safetensors::serialize(views, None))
+    }
+
+    fn with_views<R>(
+        &self,
+        write: impl FnOnce(
+            Vec<(String, TensorView<'_>)>,
+        ) -> std::result::Result<R, safetensors::SafeTensorError>,
+    ) -> Result<R> {
         let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = self
             .tensors
             .iter()
@@ -140,10 +158,10 @@ impl TensorSet {
             .map(|(name, shape, bytes)| {
                 TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view))
             })
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|error| Error::model(error.to_string()).path(path))?;
-        safetensors::serialize_to_file(views, None, path)
-            .map_err(|error| Error::model(error.to_string()).path(path))
+            .collect::<std::result::Result<Vec<_>, _>>();
+        views
+            .and_then(write)
+            .map_err(|error| Error::model(error.to_string()))
     }
 
     /// Reads a safetensors file of 32-bit floats.
@@ -152,26 +170,31 @@ impl TensorSet {
     /// When the file is absent, truncated, foreign, or holds another type.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|error| Error::io(&error).path(path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-            Error::model(format!("not a complete safetensors file ({error})"))
+        Self::from_bytes(&bytes).map_err(|error| {
+            error
                 .path(path)
                 .help("the file is truncated or foreign: copy the model again, or train it again")
-        })?;
+        })
+    }
+
+    /// Reads the content of a safetensors file of 32-bit floats.
+    ///
+    /// # Errors
+    /// When it is truncated, foreign, or holds another type.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes)
+            .map_err(|error| Error::model(format!("not a complete safetensors file ({error})")))?;
         let mut set = Self::default();
         for (name, view) in file.tensors() {
             if view.dtype() != Dtype::F32 {
                 return Err(Error::model(format!(
                     "the tensor '{name}' is of type {:?}, not F32",
                     view.dtype()
-                ))
-                .path(path));
+                )));
             }
-            let values = view
-                .data()
-                .chunks_exact(4)
-                .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
-                .collect();
-            set.insert(name, HostTensor::new(view.shape(), values));
+            let (values, _) = view.data().as_chunks();
+            let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes));
+            set.insert(name, HostTensor::new(view.shape(), values.collect()));
         }
         Ok(set)
     }

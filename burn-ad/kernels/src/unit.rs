@@ -1,4 +1,4 @@
-//! Vectors of length 1, and the way back.
+//! Vectors of length 1, the way back, and cosines between vectors.
 
 use pulp::{Simd, WithSimd};
 
@@ -56,6 +56,48 @@ pub fn backward(
             out,
         });
     });
+}
+
+/// The product of two lengths counts as at least this (PyTorch's `cosine_similarity`).
+const SMALLEST: f32 = 1e-8;
+
+/// The cosine between each row of `a` and that of `b`, both `[rows, channels]`; 0 where one is nothing.
+///
+/// # Panics
+/// If a slice does not fit.
+pub fn cosines(isa: Isa, a: &[f32], b: &[f32], channels: usize, out: &mut [f32]) {
+    assert_eq!(a.len(), out.len() * channels, "left vectors");
+    assert_eq!(b.len(), a.len(), "right vectors");
+    for_rows(out, 1, 2 * channels, |first, out| {
+        let range = first * channels..(first + out.len()) * channels;
+        isa.run(Cosines {
+            a: &a[range.clone()],
+            b: &b[range],
+            channels,
+            out,
+        });
+    });
+}
+
+struct Cosines<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    channels: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Cosines<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let a = self.a.chunks_exact(self.channels);
+        let rows = a.zip(self.b.chunks_exact(self.channels));
+        for ((a, b), out) in rows.zip(self.out) {
+            let lengths = dot(simd, a, a).sqrt() * dot(simd, b, b).sqrt();
+            *out = dot(simd, a, b) / lengths.max(SMALLEST);
+        }
+    }
 }
 
 /// `a . b`.
@@ -164,6 +206,8 @@ mod tests {
                 forward(isa, &x, channels, &mut y, &mut lengths);
                 let mut dx = vec![f32::NAN; x.len()];
                 backward(isa, (&y, &lengths, &grad), channels, &mut dx);
+                let mut angles = vec![f32::NAN; rows];
+                cosines(isa, &x, &grad, channels, &mut angles);
                 for row in 0..rows {
                     let of = |values: &[f32]| -> Vec<f64> {
                         let row = &values[row * channels..][..channels];
@@ -172,6 +216,9 @@ mod tests {
                     let (x, y, grad, dx) = (of(&x), of(&y), of(&grad), of(&dx));
                     let length = x.iter().map(|x| x * x).sum::<f64>().sqrt();
                     let along: f64 = x.iter().zip(&grad).map(|(x, g)| x * g).sum();
+                    let other = grad.iter().map(|g| g * g).sum::<f64>().sqrt();
+                    let error = f64::from(angles[row]) - along / length / other;
+                    assert!(error.abs() < 1e-6, "{isa}");
                     for c in 0..channels {
                         assert!((y[c] - x[c] / length).abs() < 1e-6, "{isa}");
                         let expected = (grad[c] - x[c] * along / length / length) / length;

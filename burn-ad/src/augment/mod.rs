@@ -32,6 +32,7 @@ mod area;
 mod config;
 mod contact_sheet;
 mod draws;
+mod elastic;
 mod foreground;
 mod known;
 mod mask;
@@ -46,6 +47,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use config::AugmentConfig;
 pub use contact_sheet::{Row, contact_sheet};
+pub use elastic::{Displacement, Elastic};
 pub use foreground::Foreground;
 pub use known::Known;
 pub use perlin::Perlin;

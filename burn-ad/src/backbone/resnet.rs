@@ -54,7 +54,8 @@ impl ResNetConfig {
         }
     }
 
-    fn depths(self) -> [usize; 4] {
+    /// Blocks of the four stages.
+    pub(crate) fn depths(self) -> [usize; 4] {
         match self {
             Self::ResNet18 => [2, 2, 2, 2],
             Self::ResNet34 | Self::ResNet50 | Self::WideResNet50x2 => [3, 4, 6, 3],
@@ -64,7 +65,7 @@ impl ResNetConfig {
     }
 
     /// Output channels of a block per base channel: 1 for basic blocks, 4 for bottlenecks.
-    fn expansion(self) -> usize {
+    pub(crate) fn expansion(self) -> usize {
         match self {
             Self::ResNet18 | Self::ResNet34 => 1,
             _ => 4,
@@ -72,7 +73,7 @@ impl ResNetConfig {
     }
 
     /// Channels of a bottleneck's 3 x 3 convolution per base channel.
-    fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match self {
             Self::WideResNet50x2 | Self::WideResNet101x2 => 2,
             _ => 1,

@@ -25,7 +25,7 @@ pub use condition::Condition;
 pub use config::{Clamp, FlowConfig, Permutation};
 pub use coupling::CouplingBlock;
 pub use freia::StateDict;
-pub use on_cpu::{CpuFlow, OutputGradient, computes_on_cpu};
+pub use on_cpu::{CpuFlow, OutputGradient};
 pub(crate) use on_map::MapFlow;
 pub use position::PositionCode;
 pub use stack::ConditionalFlow;

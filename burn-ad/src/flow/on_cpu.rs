@@ -13,12 +13,6 @@ use super::position::axis_tables;
 use super::{Clamp, ConditionalFlow, HALF_LN_TAU};
 use crate::tensors::to_vec;
 
-/// Whether tensors of a backend lie in main memory, so that reading them costs little.
-pub fn computes_on_cpu<B: Backend>(device: &B::Device) -> bool {
-    let name = B::name(device);
-    ["flex", "ndarray"].iter().any(|cpu| name.contains(cpu))
-}
-
 /// Gradient of a loss with respect to what a flow gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutputGradient {

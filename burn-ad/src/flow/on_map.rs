@@ -3,7 +3,8 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use super::{ConditionalFlow, CpuFlow, Flow, PositionCode, computes_on_cpu, log_likelihood};
+use super::{ConditionalFlow, CpuFlow, Flow, PositionCode, log_likelihood};
+use crate::ops::computes_on_cpu;
 use crate::tensors::to_vec;
 
 /// Vectors that go through a flow at once: bounds the memory of its hidden layers.

@@ -5,6 +5,7 @@ use std::fmt;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use super::bgad::{Bgad, BgadConfig};
+use super::ckaad::{Ckaad, CkaadConfig};
 use super::hgad::{Hgad, HgadConfig};
 use super::npad::{Npad, NpadConfig};
 use super::{Detector, Examination, Fit, Prediction, TrainingData};
@@ -25,11 +26,13 @@ pub enum MethodConfig {
     Bgad(BgadConfig),
     /// HGAD and its ablations.
     Hgad(HgadConfig),
+    /// CKAAD and its ablations.
+    Ckaad(CkaadConfig),
 }
 
 impl MethodConfig {
     /// The names that [`preset`](Self::preset) knows.
-    pub const PRESETS: [&'static str; 7] = [
+    pub const PRESETS: [&'static str; 9] = [
         "npad",
         "padim",
         "patchcore",
@@ -37,6 +40,8 @@ impl MethodConfig {
         "bgad",
         "bgad-dagger",
         "hgad",
+        "ckaad",
+        "ckaad-medical",
     ];
 
     /// The settings of a published system.
@@ -52,6 +57,8 @@ impl MethodConfig {
             "bgad" => Ok(Self::Bgad(BgadConfig::bgad())),
             "bgad-dagger" => Ok(Self::Bgad(BgadConfig::dagger())),
             "hgad" => Ok(Self::Hgad(HgadConfig::hgad())),
+            "ckaad" => Ok(Self::Ckaad(CkaadConfig::industrial())),
+            "ckaad-medical" => Ok(Self::Ckaad(CkaadConfig::medical())),
             _ => Err(Error::usage(format!("there is no method '{name}'"))
                 .help(format!("the methods are {}", Self::PRESETS.join(", ")))),
         }
@@ -64,6 +71,7 @@ impl MethodConfig {
             Self::Npad(config) => config.validate(),
             Self::Bgad(config) => config.validate(),
             Self::Hgad(config) => config.validate(),
+            Self::Ckaad(config) => config.validate(),
         }
     }
 
@@ -72,6 +80,7 @@ impl MethodConfig {
         match self {
             Self::Npad(_) | Self::Hgad(_) => false,
             Self::Bgad(config) => config.uses_anomalies(),
+            Self::Ckaad(config) => config.uses_anomalies(),
         }
     }
 
@@ -80,7 +89,7 @@ impl MethodConfig {
     pub fn is_iterative(&self) -> bool {
         match self {
             Self::Npad(_) => false,
-            Self::Bgad(_) | Self::Hgad(_) => true,
+            Self::Bgad(_) | Self::Hgad(_) | Self::Ckaad(_) => true,
         }
     }
 
@@ -104,6 +113,7 @@ impl MethodConfig {
             Self::Npad(_) => Ok(None),
             Self::Bgad(config) => config.parameters(backbone).map(Some),
             Self::Hgad(config) => config.parameters(backbone).map(Some),
+            Self::Ckaad(config) => config.parameters(backbone).map(Some),
         }
     }
 
@@ -121,6 +131,9 @@ impl MethodConfig {
                 config.fit(backbone, data, run)?,
             ))),
             Self::Hgad(config) => Ok(AnyDetector::Hgad(Box::new(
+                config.fit(backbone, data, run)?,
+            ))),
+            Self::Ckaad(config) => Ok(AnyDetector::Ckaad(Box::new(
                 config.fit(backbone, data, run)?,
             ))),
         }
@@ -146,6 +159,10 @@ impl MethodConfig {
                 let detector = config.load(backbone, size, tensors, device)?;
                 Ok(AnyDetector::Hgad(Box::new(detector)))
             }
+            Self::Ckaad(config) => {
+                let detector = config.load(backbone, size, tensors, device)?;
+                Ok(AnyDetector::Ckaad(Box::new(detector)))
+            }
         }
     }
 }
@@ -166,6 +183,7 @@ impl fmt::Display for MethodConfig {
             (None, Self::Npad(_)) => f.write_str("npad (own settings)"),
             (None, Self::Bgad(_)) => f.write_str("bgad (own settings)"),
             (None, Self::Hgad(_)) => f.write_str("hgad (own settings)"),
+            (None, Self::Ckaad(_)) => f.write_str("ckaad (own settings)"),
         }
     }
 }
@@ -176,13 +194,14 @@ pub(super) enum AnyDetector<B: Backend> {
     Npad(Box<Npad<B>>),
     Bgad(Box<Bgad<B>>),
     Hgad(Box<Hgad<B>>),
+    Ckaad(Box<Ckaad<B>>),
 }
 
 impl<B: Backend> AnyDetector<B> {
     /// The settings it was trained with, where training adds to those it was given.
     pub(super) fn config(&self) -> Option<MethodConfig> {
         match self {
-            Self::Npad(_) | Self::Bgad(_) => None,
+            Self::Npad(_) | Self::Bgad(_) | Self::Ckaad(_) => None,
             Self::Hgad(detector) => Some(MethodConfig::Hgad(detector.config().clone())),
         }
     }
@@ -194,6 +213,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.predict(batch),
             Self::Bgad(detector) => detector.predict(batch),
             Self::Hgad(detector) => detector.predict(batch),
+            Self::Ckaad(detector) => detector.predict(batch),
         }
     }
 
@@ -202,6 +222,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.examine(batch),
             Self::Bgad(detector) => detector.examine(batch),
             Self::Hgad(detector) => detector.examine(batch),
+            Self::Ckaad(detector) => detector.examine(batch),
         }
     }
 
@@ -210,6 +231,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.centre_distances(),
             Self::Bgad(detector) => detector.centre_distances(),
             Self::Hgad(detector) => detector.centre_distances(),
+            Self::Ckaad(detector) => detector.centre_distances(),
         }
     }
 
@@ -218,6 +240,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.classes(),
             Self::Bgad(detector) => detector.classes(),
             Self::Hgad(detector) => detector.classes(),
+            Self::Ckaad(detector) => detector.classes(),
         }
     }
 
@@ -226,6 +249,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.infer_classes(),
             Self::Bgad(detector) => detector.infer_classes(),
             Self::Hgad(detector) => detector.infer_classes(),
+            Self::Ckaad(detector) => detector.infer_classes(),
         }
     }
 
@@ -234,6 +258,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.backbone(),
             Self::Bgad(detector) => detector.backbone(),
             Self::Hgad(detector) => detector.backbone(),
+            Self::Ckaad(detector) => detector.backbone(),
         }
     }
 
@@ -242,6 +267,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.tensors(),
             Self::Bgad(detector) => detector.tensors(),
             Self::Hgad(detector) => detector.tensors(),
+            Self::Ckaad(detector) => detector.tensors(),
         }
     }
 
@@ -255,6 +281,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Npad(detector) => detector.adopt_statistics(samples, loader, run),
             Self::Bgad(detector) => detector.adopt_statistics(samples, loader, run),
             Self::Hgad(detector) => detector.adopt_statistics(samples, loader, run),
+            Self::Ckaad(detector) => detector.adopt_statistics(samples, loader, run),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bgad;
 mod calibration;
+pub mod ckaad;
 mod config;
 mod flow_learner;
 pub mod hgad;

@@ -4,7 +4,10 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 use crate::backbone::{Backbone, BackboneConfig};
+use crate::data::Sample;
 use crate::error::{Error, Result};
+use crate::tensors::to_vec;
+use crate::train::Levels;
 
 /// Which taps a method looks at, and how large their maps are.
 #[derive(Clone, Debug)]
@@ -69,25 +72,62 @@ impl Taps {
         Ok(Self { levels, maps })
     }
 
+    /// `images` `[batch, 3, size, size]` to one `[batch, channels, rows, columns]` a tap.
+    pub(super) fn features<B: Backend>(
+        &self,
+        backbone: &Backbone<B>,
+        images: Tensor<B, 4>,
+    ) -> Vec<Tensor<B, 4>> {
+        let features = backbone.features(images, &self.levels);
+        for (feature, map) in features.iter().zip(&self.maps) {
+            assert_eq!(feature.dims()[2..], map.grid, "size of a feature map");
+        }
+        features
+    }
+
+    /// The features of each image, `[positions, channels]` row-major.
+    pub(super) fn levels<B: Backend>(
+        &self,
+        backbone: &Backbone<B>,
+        images: Tensor<B, 4>,
+    ) -> Vec<Levels> {
+        let mut features: Vec<Levels> = vec![Vec::new(); images.dims()[0]];
+        for rows in self.rows(backbone, images) {
+            let values = to_vec(rows);
+            let size = values.len() / features.len();
+            for (levels, values) in features.iter_mut().zip(values.chunks(size)) {
+                levels.push(values.to_vec());
+            }
+        }
+        features
+    }
+
     /// `images` `[batch, 3, size, size]` to one `[batch, positions, channels]` a tap.
     pub(super) fn rows<B: Backend>(
         &self,
         backbone: &Backbone<B>,
         images: Tensor<B, 4>,
     ) -> Vec<Tensor<B, 3>> {
-        let features = backbone.features(images, &self.levels);
-        features
-            .into_iter()
-            .zip(&self.maps)
-            .map(|(feature, map)| {
-                let [batch, channels, rows, columns] = feature.dims();
-                assert_eq!([rows, columns], map.grid, "size of a feature map");
-                feature
-                    .reshape([batch, channels, rows * columns])
-                    .swap_dims(1, 2)
-            })
-            .collect()
+        let features = self.features(backbone, images).into_iter();
+        let rows = features.map(|feature| {
+            let [batch, channels, rows, columns] = feature.dims();
+            feature
+                .reshape([batch, channels, rows * columns])
+                .swap_dims(1, 2)
+        });
+        rows.collect()
     }
+}
+
+/// # Errors
+/// When a feature of `sample` is not finite.
+pub(super) fn refuse_not_finite(levels: &Levels, sample: &Sample) -> Result<()> {
+    if levels.iter().flatten().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::numeric("the backbone's features are not finite")
+        .path(sample.image.name().as_ref())
+        .help("the weights are damaged, or were trained for another normalisation"))
 }
 
 #[cfg(test)]

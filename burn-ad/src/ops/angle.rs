@@ -58,6 +58,28 @@ fn cosines_on_backend<B: Backend>(
     sum(target * x) / lengths
 }
 
+/// The cosine between the vectors of each position, `[batch, height, width]`; 0 where one is nothing.
+///
+/// Both are `[batch, channels, height, width]`.
+///
+/// # Panics
+/// If sizes differ.
+pub fn position_cosines<B: Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 3> {
+    assert_eq!(a.dims(), b.dims(), "sizes of maps");
+    let on_backend = |a: Tensor<B, 4>, b: Tensor<B, 4>| {
+        let length = |x: &Tensor<B, 4>| x.clone().square().sum_dim(1).sqrt();
+        let lengths = (length(&a) * length(&b)).clamp_min(SMALLEST);
+        ((a * b).sum_dim(1) / lengths).squeeze_dim::<3>(1)
+    };
+    match cpu::open_without_gradient(a) {
+        Ok((kernels, a)) => match cpu::open_without_gradient(b) {
+            Ok((_, b)) => cpu::close(cpu::angle::position_cosines(kernels, a, b)),
+            Err(b) => on_backend(cpu::close(a), b),
+        },
+        Err(a) => on_backend(a, b),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +93,8 @@ mod tests {
         assert_close(unit_channels(x.clone()), &[0.6, 0.0, 0.8, 0.0], 1e-6);
         let other = Tensor::<Flex, 4>::from_floats([[[[4.0, 12.0]], [[3.0, 0.0]]]], &device);
         // (12 + 12) / (5 * 13)
-        assert_close(map_cosines(x.clone(), other), &[24.0 / 65.0], 1e-6);
+        assert_close(map_cosines(x.clone(), other.clone()), &[24.0 / 65.0], 1e-6);
+        assert_close(position_cosines(x.clone(), other), &[0.96, 0.0], 1e-6);
         assert_close(map_cosines(x.clone(), x * 0.0), &[0.0], 0.0);
     }
 }

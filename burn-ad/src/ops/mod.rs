@@ -24,12 +24,12 @@ mod resize;
 mod stack;
 
 pub use activation::Activation;
-pub use angle::{map_cosines, unit_channels};
+pub use angle::{map_cosines, position_cosines, unit_channels};
 pub use arrange::{depth_to_space, join_channels};
 pub use blur::gaussian_blur;
 pub use channels::{position_mean, scale_channels};
 pub use conv::{Convolution, Prepared, Tail, conv2d, conv2d_with};
-pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, has_kernels};
+pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, computes_on_cpu, has_kernels};
 pub(crate) use mahalanobis::mahalanobis_in_window;
 pub use nearest::{Neighbours, distances};
 pub use norm::{Statistics, normalise};

@@ -7,9 +7,11 @@
 //! - [`raw`]: anomaly maps as `.npy` or 16-bit PNG for further processing.
 //! - [`html`]: one self-contained page with metrics, histogram and gallery.
 //! - [`likelihoods`]: histograms of log-likelihoods, distances of class centres.
+//! - [`curves`]: the figures of a training run over time.
 //! - [`table`]: aligned text and markdown; [`memory`]: peak resident memory.
 
 pub mod colour;
+pub mod curves;
 pub mod eval;
 pub mod experiment;
 mod histogram;

@@ -33,7 +33,7 @@ use crate::backbone::{Backbone, BackboneConfig, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use crate::flow::{ConditionalFlow, MapFlow, computes_on_cpu};
+use crate::flow::{ConditionalFlow, MapFlow};
 use crate::ops;
 use crate::tensors::{HostTensor, TensorSet};
 use crate::train::{Run, Step};
@@ -333,7 +333,7 @@ fn fingerprint<AB: AutodiffBackend>(
         names(data.fit),
         names(data.anomalous),
         // Learners in main memory write other checkpoints.
-        computes_on_cpu::<AB>(&run.device),
+        ops::computes_on_cpu::<AB>(&run.device),
         run.seed,
     );
     let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use image::RgbImage;
 use rand::RngExt;
@@ -19,8 +18,7 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
-use crate::method::taps::Taps;
-use crate::tensors::to_vec;
+use crate::method::taps::{Taps, refuse_not_finite};
 use crate::train::{CacheStatistics, FeatureCache, Levels, Run, Step, stream_rng};
 
 /// An image that features can be kept of.
@@ -127,7 +125,10 @@ impl<'a, B: Backend> Pool<'a, B> {
                 Ok(())
             },
             &mut |batch, items| {
-                for (item, levels) in items.iter().zip(self.extract(batch.images)) {
+                for (item, levels) in items
+                    .iter()
+                    .zip(self.taps.levels(self.backbone, batch.images))
+                {
                     refuse_not_finite(&levels, &samples[item.index])?;
                     let key = Key::Normal(item.index);
                     let cells = self.shared_cells(item);
@@ -342,20 +343,10 @@ impl<'a, B: Backend> Pool<'a, B> {
     fn features_of(&self, items: &[&Loaded], device: &B::Device) -> Vec<Levels> {
         let size = self.loader.preprocess().geometry.size;
         let items: Vec<Loaded> = items.iter().map(|&item| item.clone()).collect();
-        self.extract(Batch::<B>::from_loaded(&items, size, device).images)
-    }
-
-    /// The features of each image of a batch.
-    fn extract(&self, images: Tensor<B, 4>) -> Vec<Levels> {
-        let count = images.dims()[0];
-        let mut features: Vec<Levels> = vec![Vec::new(); count];
-        for rows in self.taps.rows(self.backbone, images) {
-            let values = to_vec(rows);
-            for (levels, values) in features.iter_mut().zip(values.chunks(values.len() / count)) {
-                levels.push(values.to_vec());
-            }
-        }
-        features
+        self.taps.levels(
+            self.backbone,
+            Batch::<B>::from_loaded(&items, size, device).images,
+        )
     }
 
     /// Cells of a normal image; images of the same shape share them.
@@ -398,13 +389,4 @@ struct Wanted {
     anomaly: usize,
     /// The random stream of a pseudo-anomaly; `None` for an image that is there from the start.
     stream: Option<String>,
-}
-
-fn refuse_not_finite(levels: &Levels, sample: &Sample) -> Result<()> {
-    if levels.iter().flatten().all(|value| value.is_finite()) {
-        return Ok(());
-    }
-    Err(Error::numeric("the backbone's features are not finite")
-        .path(sample.image.name().as_ref())
-        .help("the weights are damaged, or were trained for another normalisation"))
 }

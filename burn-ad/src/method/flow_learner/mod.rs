@@ -10,7 +10,8 @@ use self::device::DeviceLearner;
 use self::host::HostLearner;
 use super::bgad::ChunkLoss;
 use crate::error::Result;
-use crate::flow::{ConditionalFlow, OutputGradient, computes_on_cpu};
+use crate::flow::{ConditionalFlow, OutputGradient};
+use crate::ops::computes_on_cpu;
 use crate::train::AdamSettings;
 
 /// A flow with its optimiser (Adam) and the position code of its map.

@@ -44,7 +44,7 @@ use crate::backbone::{Backbone, digest};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use crate::flow::{ConditionalFlow, MapFlow, computes_on_cpu};
+use crate::flow::{ConditionalFlow, MapFlow};
 use crate::ops;
 use crate::report::likelihoods::CentreDistances;
 use crate::tensors::TensorSet;
@@ -488,7 +488,7 @@ fn fingerprint<AB: AutodiffBackend>(
         data.initial_model
             .map(|model| &model.header().tensors_sha256),
         // Learners in main memory write other checkpoints.
-        computes_on_cpu::<AB>(&run.device),
+        ops::computes_on_cpu::<AB>(&run.device),
         run.seed,
     );
     let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;

@@ -11,6 +11,7 @@ use crate::data::{Region, for_each_batch};
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
+use crate::method::taps::refuse_not_finite;
 use crate::tensors::to_vec;
 use crate::train::{CacheStatistics, FeatureCache, Levels, Run, Step};
 
@@ -83,11 +84,7 @@ impl Pool {
                 }
                 for (item, levels) in items.iter().zip(features) {
                     let sample = &data.fit[item.index];
-                    if !levels.iter().flatten().all(|value| value.is_finite()) {
-                        return Err(Error::numeric("the backbone's features are not finite")
-                            .path(sample.image.name().as_ref())
-                            .help("the weights are damaged, or were trained for another normalisation"));
-                    }
+                    refuse_not_finite(&levels, sample)?;
                     let label = classes
                         .label(sample)
                         .expect("the index holds the classes of all training images");

@@ -99,6 +99,18 @@ pub(crate) fn map_cosines(kernels: Kernels, target: Cpu, x: Cpu) -> Cpu {
     Cpu::Tracked(node!(CosineBackward, 1, [node], state, out))
 }
 
+/// The cosine between the vectors of each position, `[batch, height, width]`; without gradient.
+pub(crate) fn position_cosines(kernels: Kernels, a: Cpu, b: Cpu) -> Cpu {
+    let tracked = matches!(a, Cpu::Tracked(_)) || matches!(b, Cpu::Tracked(_));
+    let [a, b] = [a, b].map(|map| Map::of(kernels, map.into_primitive()));
+    let [batch, channels, height, width] = a.dims();
+    let mut out = vec![0.0; batch * height * width];
+    unit::cosines(kernels.isa, a.values(), b.values(), channels, &mut out);
+    a.give_back();
+    b.give_back();
+    without_history(tracked, tensor(out, &[batch, height, width]))
+}
+
 #[derive(Clone, Debug)]
 struct CosineState {
     kernels: Kernels,

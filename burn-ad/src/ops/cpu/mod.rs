@@ -48,6 +48,12 @@ pub(crate) fn open_without_gradient<B: Backend, const D: usize>(
     }
 }
 
+/// Whether tensors of this backend lie in main memory.
+pub fn computes_on_cpu<B: Backend>(device: &B::Device) -> bool {
+    let name = B::name(device);
+    ["flex", "ndarray"].iter().any(|cpu| name.contains(cpu))
+}
+
 /// Whether our own kernels compute for this backend, as things are set now.
 pub fn has_kernels<B: Backend>() -> bool {
     kernels_for::<B>().is_some()

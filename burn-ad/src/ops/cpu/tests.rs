@@ -11,7 +11,7 @@ use rand::RngExt;
 use crate::ops::{
     Activation, Convolution, Kernels, Padding, Statistics, Tail, average_pool_3x3, conv2d,
     conv2d_with, depth_to_space, join_channels, map_cosines, max_pool_3x3_stride_2, normalise,
-    position_mean, scale_channels, unit_channels,
+    position_cosines, position_mean, scale_channels, unit_channels,
 };
 use crate::tensors::to_vec;
 
@@ -308,6 +308,12 @@ fn maps_are_joined_spread_and_compared_as_by_the_backend() {
             let cosines = map_cosines(target.clone().detach(), x.clone());
             let y = cosines.reshape([batch, 1, 1, 1]);
             values_and_gradients(y, &inputs, &[])
+        });
+        check(&format!("cosines of positions {size:?}"), || {
+            vec![to_vec(position_cosines(
+                target.clone().inner(),
+                x.clone().inner(),
+            ))]
         });
         let both = [x.clone(), target.clone()];
         check(&format!("cosines with two gradients {size:?}"), || {

@@ -70,6 +70,13 @@ fn small(name: &str) -> MethodConfig {
             config.schedule.batch = 3;
             config.schedule.learning_rate = 2e-3;
         }
+        MethodConfig::Ckaad(config) => {
+            config.taps = vec![4, 8];
+            config.versions = 1;
+            config.schedule.epochs = 1;
+            config.schedule.batch = 3;
+            config.sigma = 2.0;
+        }
     }
     method
 }
@@ -120,7 +127,7 @@ pub(crate) fn npad_fitted_here_scores_as_fitted_on_flex<AB: AutodiffBackend>(pla
 pub(crate) fn a_model_file_gives_the_same_scores<AB: AutodiffBackend>(place: &Place<AB>) {
     let data = product();
     let test = &data.test[..SCORED];
-    for preset in ["npad", "patchcore", "bgad", "hgad"] {
+    for preset in ["npad", "patchcore", "bgad", "hgad", "ckaad"] {
         let model = fit::<Autodiff<Flex>>(&small(preset), &data, &Default::default());
         let expected = scores(&model, test, 1);
         let read = read_by::<AB::InnerBackend>(&model, &place.device);

@@ -1,0 +1,14 @@
+//! Layers that learn, for the methods that train convolutional networks: parameters, their names,
+//! and the optimiser.
+
+mod conv;
+mod init;
+mod norm;
+mod optimiser;
+mod parameters;
+
+pub use conv::{Conv, ConvShape, Layer};
+pub use init::Init;
+pub use norm::{Norm, NormKind};
+pub use optimiser::{Descent, Optimiser};
+pub use parameters::{count, load, save};
