@@ -52,12 +52,21 @@ pub(crate) fn known_anomalies(
     progress: &mut Progress,
 ) -> Result<KnownSplit> {
     check_known(settings)?;
-    let split = settings.anomalies.choose(dataset, settings.train.seed)?;
+    let method = &settings.method;
+    let seed = settings.train.seed;
+    let split = settings
+        .anomalies
+        .choose(dataset, seed, method.needs_masks())?;
     if !split.known.is_empty() {
-        let used = if settings.method.uses_anomalies() {
-            "known anomalies to learn from; they are no test images any more"
-        } else {
-            "anomalies are kept out of the test set; this method learns from normal images alone"
+        let used = match (method.uses_anomalies(), dataset.pool.is_empty()) {
+            (true, true) => "known anomalies to learn from; they are no test images any more",
+            (true, false) => "known anomalies to learn from, none of them a test image",
+            (false, true) => {
+                "anomalies are kept out of the test set; this method learns from normal images alone"
+            }
+            (false, false) => {
+                "anomalies are left alone; this method learns from normal images alone"
+            }
         };
         progress.note(&format!("{} {used}", split.known.len()));
     }

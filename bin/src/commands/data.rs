@@ -1,10 +1,11 @@
 //! `burn-ad data`: looking through a dataset, and drawing one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn_ad::data::check::Severity;
 use burn_ad::data::synthetic::{Product, SyntheticConfig, write_mvtec};
-use burn_ad::data::{IndexOptions, check};
+use burn_ad::data::{IndexOptions, Sample, check};
 use burn_ad::report::table::{Align, Table};
 use burn_ad::{Error, Result};
 use clap::builder::PossibleValuesParser;
@@ -43,6 +44,9 @@ struct DatasetArgs {
     /// Seed of that split
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// In classification datasets (layouts idx and cifar-10) the normal class, by its name or number
+    #[arg(long, value_name = "CLASS")]
+    normal_class: Option<String>,
 }
 
 impl DatasetArgs {
@@ -50,6 +54,8 @@ impl DatasetArgs {
         IndexOptions {
             seed: self.seed,
             train_share: self.train_share,
+            normal_class: self.normal_class.clone(),
+            ..IndexOptions::default()
         }
     }
 }
@@ -162,31 +168,23 @@ impl InfoArgs {
             ("images", Align::Right),
             ("with mask", Align::Right),
         ]);
-        table.row([
-            "(training)".to_owned(),
-            dataset.train.len().to_string(),
-            String::new(),
-        ]);
-        let mut kinds: Vec<(bool, &str)> = dataset
-            .test
-            .iter()
-            .map(|sample| (sample.label.is_anomalous(), sample.kind.as_str()))
-            .collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        for (anomalous, kind) in kinds {
-            let own = || {
-                dataset.test.iter().filter(move |sample| {
-                    sample.kind == kind && sample.label.is_anomalous() == anomalous
-                })
-            };
-            let masks = own().filter(|sample| sample.mask.is_some()).count();
-            let masks = if anomalous {
-                masks.to_string()
-            } else {
-                String::new()
-            };
-            table.row([kind.to_owned(), own().count().to_string(), masks]);
+        let counts = |samples: &[Sample]| {
+            let mut kinds: BTreeMap<(bool, String), [usize; 2]> = BTreeMap::new();
+            for sample in samples {
+                let kind = (sample.label.is_anomalous(), sample.kind.clone());
+                let [images, masks] = kinds.entry(kind).or_default();
+                *images += 1;
+                *masks += usize::from(sample.mask.is_some());
+            }
+            kinds
+        };
+        let train = dataset.train.len().to_string();
+        table.row(["(training)".to_owned(), train, String::new()]);
+        for (before, samples) in [("(training) ", &dataset.pool), ("", &dataset.test)] {
+            for ((anomalous, kind), [images, masks]) in counts(samples) {
+                let masks = anomalous.then(|| masks.to_string()).unwrap_or_default();
+                table.row([format!("{before}{kind}"), images.to_string(), masks]);
+            }
         }
         print(&format!("{}\n\n{}", dataset.name, table.text()))
     }

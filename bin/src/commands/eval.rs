@@ -73,6 +73,12 @@ pub(crate) struct EvalArgs {
     /// How the folders are arranged [default: as in training]
     #[arg(long, value_parser = layout_parser())]
     layout: Option<String>,
+    /// In classification datasets (layouts idx and cifar-10) the normal class [default: as in training]
+    #[arg(long, value_name = "CLASS")]
+    normal_class: Option<String>,
+    /// Test at most this many images of each kind [default: as in training]
+    #[arg(long, value_name = "N")]
+    test_limit: Option<usize>,
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
@@ -133,7 +139,7 @@ impl EvalArgs {
     /// Layout and split of the training run, so that what it trained on is not tested.
     fn split(&self, header: &ModelHeader) -> Result<(Layout, IndexOptions)> {
         let config = self.model.model.join("config.json");
-        let (trained, options) = if config.is_file() {
+        let (trained, mut options) = if config.is_file() {
             let settings = Settings::resolve(Some(&config), &[], Vec::new())?;
             (settings.data.layout, settings.index_options())
         } else {
@@ -143,6 +149,10 @@ impl EvalArgs {
             };
             (Layout::Auto, options)
         };
+        if let Some(class) = &self.normal_class {
+            options.normal_class = Some(class.clone());
+        }
+        options.test_limit = self.test_limit.or(options.test_limit);
         let layout = match &self.layout {
             Some(name) => name.parse()?,
             None => trained,

@@ -115,6 +115,17 @@ pub(super) struct ImageArgs {
     /// Share of the normal images that train, in layouts without a split of their own [default: 0.8]
     #[arg(long, value_name = "SHARE")]
     train_share: Option<f64>,
+    /// In classification datasets (layouts idx and cifar-10) the normal class, by its name or number; all others are
+    /// anomalous
+    #[arg(long, value_name = "CLASS")]
+    normal_class: Option<String>,
+    /// Use at most this many normal training images, drawn by the seed [default: all]
+    #[arg(long, value_name = "N")]
+    train_limit: Option<usize>,
+    /// Use at most this many test images of each kind, the same ones for every seed; known anomalies that are taken
+    /// out of the test set are among them [default: all]
+    #[arg(long, value_name = "N")]
+    test_limit: Option<usize>,
 }
 
 impl ImageArgs {
@@ -125,6 +136,13 @@ impl ImageArgs {
             Flag::given("--fit", ["data", "fit"], self.fit.as_ref()),
             Flag::given("--filter", ["data", "filter"], self.filter.as_ref()),
             Flag::given("--train-share", ["data", "train_share"], self.train_share),
+            Flag::given(
+                "--normal-class",
+                ["data", "normal_class"],
+                self.normal_class.as_ref(),
+            ),
+            Flag::given("--train-limit", ["data", "train_limit"], self.train_limit),
+            Flag::given("--test-limit", ["data", "test_limit"], self.test_limit),
         ])
     }
 }
@@ -175,14 +193,22 @@ impl RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Known anomalies")]
 pub(super) struct AnomalyArgs {
-    /// Learn from this many defective test images that have a mask, shared evenly among their kinds; `burn-ad eval`
-    /// leaves them out [default: 0]
-    #[arg(long, value_name = "K", conflicts_with = "anomalies_per_kind")]
+    /// Learn from this many defective images, shared evenly among their kinds. They come from the training side where
+    /// the dataset has defective images there; else they are test images, and `burn-ad eval` leaves them out. bgad
+    /// takes those that have a mask [default: 0]
+    #[arg(long, value_name = "K", conflicts_with_all = ["anomalies_per_kind", "anomaly_ratio"])]
     anomalies: Option<usize>,
     /// The same, this many of each kind
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", conflicts_with = "anomaly_ratio")]
     anomalies_per_kind: Option<usize>,
-    /// Learn from these kinds alone, separated by commas [default: all]
+    /// The same, so many that they are this share of normal training images and known anomalies together, for
+    /// instance 0.05
+    #[arg(long, value_name = "RATIO")]
+    anomaly_ratio: Option<f64>,
+    /// Learn from this many kinds, which are drawn by the seed [default: all]
+    #[arg(long, value_name = "K")]
+    anomaly_classes: Option<usize>,
+    /// Learn from these kinds alone, or draw from them; separated by commas [default: all]
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     anomaly_kinds: Vec<String>,
 }
@@ -191,9 +217,16 @@ impl AnomalyArgs {
     pub(super) fn flags(&self) -> Result<Vec<Flag>> {
         let path = ["anomalies", "count"];
         let per_kind = self.anomalies_per_kind.map(KnownCount::PerKind);
+        let share = self.anomaly_ratio.map(KnownCount::Share);
         given([
             Flag::given("--anomalies", path, self.anomalies.map(KnownCount::Total)),
             Flag::given("--anomalies-per-kind", path, per_kind),
+            Flag::given("--anomaly-ratio", path, share),
+            Flag::given(
+                "--anomaly-classes",
+                ["anomalies", "draw"],
+                self.anomaly_classes,
+            ),
             Flag::given(
                 "--anomaly-kinds",
                 ["anomalies", "kinds"],

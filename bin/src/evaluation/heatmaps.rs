@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use burn_ad::data::image::{decode, decode_mask};
-use burn_ad::data::{ImageSource, MaskSource, Sample};
+use burn_ad::data::image::decode_mask;
+use burn_ad::data::{MaskSource, Sample};
 use burn_ad::method::{Calibration, ScoredImage};
 use burn_ad::report::overlay::{OverlayStyle, overlay, write_png};
 use burn_ad::{Error, Result};
@@ -60,10 +60,7 @@ pub(crate) fn overlay_file(
     scored: &ScoredImage,
     style: &OverlayStyle,
 ) -> Result<()> {
-    let image = match &sample.image {
-        ImageSource::File(path) => decode(path)?,
-        ImageSource::Memory { image, .. } => image.as_ref().clone(),
-    };
+    let image = sample.image.read()?;
     let mask = match &sample.mask {
         None => None,
         Some(MaskSource::File(path)) => Some(decode_mask(path)?),
@@ -162,7 +159,7 @@ fn choose(heatmaps: Heatmaps, samples: &[Sample]) -> HashSet<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_ad::data::Label;
+    use burn_ad::data::{ImageSource, Label};
 
     #[test]
     fn the_number_is_spread_over_the_kinds() {

@@ -108,6 +108,8 @@ impl Settings {
             settings.train.calibration_share = 0.0;
             settings.resolved["train"]["calibration_share"] = json!(0.0);
         }
+        // However it was written: the same class makes the same run.
+        settings.resolved["data"]["normal_class"] = json!(settings.data.normal_class);
         settings.check()?;
         Ok(settings)
     }
@@ -115,6 +117,7 @@ impl Settings {
     /// What would otherwise show only after hours of work.
     fn check(&self) -> Result<()> {
         self.method.validate()?;
+        self.anomalies.validate()?;
         let DataSettings { size, fit, .. } = self.data;
         let filter = self.data.filter.unwrap_or(Filter::Bilinear);
         Geometry { fit, size, filter }.check()?;
@@ -159,6 +162,9 @@ impl Settings {
         IndexOptions {
             seed: self.train.seed,
             train_share: self.data.train_share,
+            normal_class: self.data.normal_class.clone(),
+            train_limit: self.data.train_limit,
+            test_limit: self.data.test_limit,
         }
     }
 
@@ -237,6 +243,9 @@ fn defaults(method: &str) -> Result<Value> {
             fit: Fit::Letterbox,
             filter: None,
             train_share: IndexOptions::default().train_share,
+            normal_class: None,
+            train_limit: None,
+            test_limit: None,
         })?,
         "anomalies": json_of(&KnownAnomalies::default())?,
         "train": json_of(&TrainSettings {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_ad::backbone::BackboneConfig;
 use burn_ad::data::{Filter, Fit, Layout};
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Section `[backbone]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,30 @@ pub(crate) struct DataSettings {
     pub(crate) filter: Option<Filter>,
     /// Share of the normal images that train, in layouts without a split of their own.
     pub(crate) train_share: f64,
+    /// In classification datasets the class that is normal, by its name or number.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub(crate) normal_class: Option<String>,
+    /// At most this many normal training images, drawn by the seed.
+    #[serde(default)]
+    pub(crate) train_limit: Option<usize>,
+    /// At most this many test images of each kind, the same ones for every seed.
+    #[serde(default)]
+    pub(crate) test_limit: Option<usize>,
+}
+
+/// A class may be called 3, without quotes.
+fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a class is a name or a number")]
+    enum Class {
+        Name(String),
+        Number(u64),
+    }
+    let class = Option::<Class>::deserialize(from)?;
+    Ok(class.map(|class| match class {
+        Class::Name(name) => name,
+        Class::Number(number) => number.to_string(),
+    }))
 }
 
 /// Section `[train]`.

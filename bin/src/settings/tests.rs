@@ -107,6 +107,30 @@ fn resolved_settings_read_back_the_same() {
 }
 
 #[test]
+fn a_class_is_named_or_numbered() {
+    for text in ["normal_class = 3", "normal_class = '3'"] {
+        let settings = file("a.toml", &format!("[data]\n{text}\ntest_limit = 7\n")).unwrap();
+        assert_eq!(settings.to_value()["data"]["normal_class"], json!("3"));
+        let options = settings.index_options();
+        assert_eq!(options.normal_class.as_deref(), Some("3"));
+        assert_eq!((options.train_limit, options.test_limit), (None, Some(7)));
+    }
+    let error = file("a.toml", "[data]\nnormal_class = [3]\n").unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("data.normal_class"));
+}
+
+#[test]
+fn known_anomalies_are_counted_or_a_share() {
+    let text = "[anomalies]\ncount = { share = 0.05 }\ndraw = 3\n";
+    let settings = file("a.toml", text).unwrap();
+    assert_eq!(settings.anomalies.draw, Some(3));
+    for wrong in ["count = { share = 1.0 }", "draw = 0", "draw = -1"] {
+        let error = file("a.toml", &format!("[anomalies]\n{wrong}\n")).unwrap_err();
+        assert!(error.is_usage(), "{error}");
+    }
+}
+
+#[test]
 fn contradictions_are_usage_errors() {
     let sets = ["backbone.random=true", "backbone.weights=x.pth"].map(str::to_owned);
     assert!(

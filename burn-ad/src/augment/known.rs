@@ -1,11 +1,13 @@
 //! An image together with its mask.
 
+use std::sync::Arc;
+
 use image::imageops::FilterType;
 use image::{GrayImage, RgbImage, imageops};
 
 use super::mask;
-use crate::data::image::{decode, decode_mask};
-use crate::data::sample::{ImageSource, MaskSource, Sample};
+use crate::data::image::decode_mask;
+use crate::data::sample::{MaskSource, Sample};
 use crate::error::{Error, Result};
 
 /// An image and the mask of its anomalous pixels, of equal size and not empty.
@@ -49,10 +51,7 @@ impl Known {
     /// # Errors
     /// When a file cannot be read, an anomalous sample has no mask, or as [`new`](Self::new).
     pub fn load(sample: &Sample) -> Result<Self> {
-        let image = match &sample.image {
-            ImageSource::File(path) => decode(path)?,
-            ImageSource::Memory { image, .. } => image.as_ref().clone(),
-        };
+        let image = Arc::unwrap_or_clone(sample.image.read()?);
         let mask = match &sample.mask {
             Some(MaskSource::File(path)) => decode_mask(path)?,
             Some(MaskSource::Memory(mask)) => mask.as_ref().clone(),
@@ -134,10 +133,8 @@ pub(super) fn check_size(image: &RgbImage) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::data::sample::Label;
+    use crate::data::sample::{ImageSource, Label};
     use image::Luma;
 
     #[test]

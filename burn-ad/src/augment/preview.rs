@@ -132,6 +132,7 @@ mod tests {
             test: test
                 .map(|(kind, masked)| sample("dddd", kind, masked))
                 .to_vec(),
+            ..Dataset::default()
         }
     }
 

@@ -27,6 +27,7 @@ fn dataset(counts: &[usize], bare: usize) -> Dataset {
         name: "thing".into(),
         train: vec![sample(Label::Normal, "good", 9, false)],
         test,
+        ..Dataset::default()
     }
 }
 
@@ -46,7 +47,11 @@ fn of_kind(split: &KnownSplit, kind: &str) -> usize {
 }
 
 fn ask(count: KnownCount, kinds: Kinds) -> KnownAnomalies {
-    KnownAnomalies { count, kinds }
+    KnownAnomalies {
+        count,
+        kinds,
+        draw: None,
+    }
 }
 
 fn list(kinds: &[&str]) -> Vec<String> {
@@ -58,7 +63,7 @@ fn a_total_is_shared_evenly_and_the_remainder_is_drawn() {
     let data = dataset(&[8, 8, 8, 1], 0);
     for seed in 0..5 {
         let split = ask(KnownCount::Total(10), Kinds::All)
-            .choose(&data, seed)
+            .choose(&data, seed, true)
             .unwrap();
         let counts = ["a", "b", "c", "d"].map(|kind| of_kind(&split, kind));
         assert_eq!(counts.iter().sum::<usize>(), 10);
@@ -75,7 +80,7 @@ fn fewer_than_one_of_each_kind_are_drawn_from_all() {
     let kinds: BTreeSet<String> = (0..20)
         .map(|seed| {
             ask(KnownCount::Total(1), Kinds::All)
-                .choose(&data, seed)
+                .choose(&data, seed, true)
                 .unwrap()
         })
         .map(|split| split.known[0].kind.clone())
@@ -87,19 +92,19 @@ fn fewer_than_one_of_each_kind_are_drawn_from_all() {
 fn images_without_mask_are_passed_over_and_counted() {
     let data = dataset(&[5, 5], 3);
     let split = ask(KnownCount::PerKind(2), Kinds::All)
-        .choose(&data, 0)
+        .choose(&data, 0, true)
         .unwrap();
     assert_eq!((split.known.len(), split.without_mask), (4, 6));
     assert!(split.known.iter().all(|sample| sample.mask.is_some()));
     let error = ask(KnownCount::PerKind(3), Kinds::All)
-        .choose(&data, 0)
+        .choose(&data, 0, true)
         .unwrap_err();
     assert!(error.is_usage());
     for part in ["a has 2", "b has 2", "6 more have no mask"] {
         assert!(error.to_string().contains(part), "{error}");
     }
     let error = ask(KnownCount::Total(5), Kinds::All)
-        .choose(&data, 0)
+        .choose(&data, 0, true)
         .unwrap_err();
     assert!(
         error.is_usage() && error.to_string().contains("there are 4 "),
@@ -112,7 +117,7 @@ fn an_unknown_kind_names_those_that_exist() {
     let data = dataset(&[2, 2], 0);
     for kinds in [Kinds::Only(list(&["a", "z"])), Kinds::Except(list(&["z"]))] {
         let error = ask(KnownCount::Total(0), kinds.clone())
-            .choose(&data, 0)
+            .choose(&data, 0, true)
             .unwrap_err();
         assert!(
             error.is_usage() && error.to_string().contains("a, b"),
@@ -126,7 +131,7 @@ fn an_unknown_kind_names_those_that_exist() {
 fn one_class_is_trained_and_the_others_are_tested() {
     let data = dataset(&[4, 3, 2], 0);
     let split = ask(KnownCount::Total(3), Kinds::Only(list(&["a"])))
-        .choose(&data, 0)
+        .choose(&data, 0, true)
         .unwrap();
     assert_eq!(of_kind(&split, "a"), 3);
     let tested = Kinds::Except(list(&["a"])).tested(split.dataset).unwrap();
@@ -142,12 +147,17 @@ fn one_class_is_trained_and_the_others_are_tested() {
 fn what_a_kind_gives_grows_with_the_count_and_ignores_other_kinds() {
     let alone = |count| {
         let split = ask(KnownCount::PerKind(count), Kinds::Only(list(&["b"])));
-        names(&split.choose(&dataset(&[9, 9, 9], 0), 4).unwrap().known)
+        names(
+            &split
+                .choose(&dataset(&[9, 9, 9], 0), 4, true)
+                .unwrap()
+                .known,
+        )
     };
     let (three, five) = (alone(3), alone(5));
     assert!(three.iter().all(|name| five.contains(name)));
     let among = ask(KnownCount::PerKind(3), Kinds::All)
-        .choose(&dataset(&[9, 9, 9], 0), 4)
+        .choose(&dataset(&[9, 9, 9], 0), 4, true)
         .unwrap();
     let among: Vec<String> = names(&among.known)
         .into_iter()
@@ -179,10 +189,13 @@ fn settings_read_as_they_are_documented() {
         read,
         ask(KnownCount::PerKind(5), Kinds::Except(list(&["crack"])))
     );
+    let text = r#"{"count": {"share": 0.05}, "kinds": "all", "draw": 3}"#;
+    let read: KnownAnomalies = serde_json::from_str(text).unwrap();
+    assert_eq!((read.count, read.draw), (KnownCount::Share(0.05), Some(3)));
     let default = serde_json::to_value(KnownAnomalies::default()).unwrap();
     assert_eq!(
         default,
-        serde_json::json!({ "count": { "total": 0 }, "kinds": "all" })
+        serde_json::json!({ "count": { "total": 0 }, "kinds": "all", "draw": null })
     );
     assert!(
         serde_json::from_str::<KnownAnomalies>(
@@ -190,6 +203,109 @@ fn settings_read_as_they_are_documented() {
         )
         .is_err()
     );
+}
+
+/// The same dataset with `n` normal images and a pool of kinds `a` and `z`, 6 each, without masks.
+fn with_pool(n: usize) -> Dataset {
+    let pooled = |kind: &str, index| {
+        let mut sample = sample(Label::Anomalous, kind, index, false);
+        sample.image = ImageSource::File(format!("data/train/{kind}/{index:03}.png").into());
+        sample
+    };
+    Dataset {
+        train: (0..n)
+            .map(|index| sample(Label::Normal, "good", index, false))
+            .collect(),
+        pool: (0..12)
+            .map(|index| pooled(["a", "z"][index % 2], index))
+            .collect(),
+        ..dataset(&[2, 2], 0)
+    }
+}
+
+#[test]
+fn from_a_pool_they_are_chosen_and_every_test_image_stays() {
+    let data = with_pool(4);
+    let ask = ask(KnownCount::PerKind(2), Kinds::All);
+    let split = ask.choose(&data, 0, false).unwrap();
+    assert_eq!((of_kind(&split, "a"), of_kind(&split, "z")), (2, 2));
+    assert!(
+        names(&split.known)
+            .iter()
+            .all(|name| name.contains("train/"))
+    );
+    assert_eq!(names(&split.dataset.test), names(&data.test));
+    assert_eq!(split.dataset.pool.len(), 8);
+    assert_eq!(split.without_mask, 0);
+    assert_eq!(Vec::from_iter(learnable_kinds(&data)), ["a", "z"]);
+    // Kinds of the pool and of the test images both exist.
+    for kind in ["b", "z"] {
+        Kinds::Except(list(&[kind])).check(&data).unwrap();
+    }
+    let error = ask.choose(&data, 0, true).unwrap_err().to_string();
+    assert!(
+        error.contains("with a mask") && error.contains("12 more have no mask"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_share_is_one_of_normal_images_and_anomalies_together() {
+    for (normal, share, expected) in [
+        (95, 0.05, 5),
+        (98, 0.02, 2),
+        (10, 0.3, 4),
+        (12, 0.5, 12),
+        (50, 0.0, 0),
+        (9, 0.01, 0),
+    ] {
+        let split = ask(KnownCount::Share(share), Kinds::All).choose(&with_pool(normal), 0, false);
+        assert_eq!(split.unwrap().known.len(), expected, "{normal} {share}");
+    }
+    let error = ask(KnownCount::Share(0.9), Kinds::All).choose(&with_pool(4), 0, false);
+    let error = error.unwrap_err();
+    assert!(
+        error.is_usage() && error.to_string().contains("12 anomalous images, not 36"),
+        "{error}"
+    );
+    for share in [1.0, -0.1, f64::NAN, f64::INFINITY] {
+        let error = ask(KnownCount::Share(share), Kinds::All)
+            .validate()
+            .unwrap_err();
+        assert!(error.is_usage(), "{error}");
+    }
+}
+
+#[test]
+fn kinds_are_drawn_by_the_seed_and_fewer_are_among_more() {
+    let data = dataset(&[5, 5, 5, 5], 0);
+    let kinds = |draw: usize, seed: u64| -> BTreeSet<String> {
+        let ask = KnownAnomalies {
+            draw: Some(draw),
+            ..ask(KnownCount::Total(4), Kinds::Except(list(&["d"])))
+        };
+        let split = ask.choose(&data, seed, true).unwrap();
+        assert_eq!(split.known.len(), 4);
+        split.known.into_iter().map(|sample| sample.kind).collect()
+    };
+    let drawn: BTreeSet<_> = (0..20).map(|seed| kinds(1, seed)).collect();
+    assert_eq!(drawn.len(), 3);
+    for seed in 0..5 {
+        assert_eq!((kinds(1, seed).len(), kinds(2, seed).len()), (1, 2));
+        assert!(kinds(1, seed).is_subset(&kinds(2, seed)));
+        assert_eq!(Vec::from_iter(kinds(3, seed)), ["a", "b", "c"]);
+    }
+    for (draw, part) in [(0, "0 kinds"), (5, "there are 4 kinds")] {
+        let ask = KnownAnomalies {
+            draw: Some(draw),
+            ..ask(KnownCount::Total(2), Kinds::All)
+        };
+        let error = ask.choose(&data, 0, true).unwrap_err();
+        assert!(
+            error.is_usage() && error.to_string().contains(part),
+            "{error}"
+        );
+    }
 }
 
 proptest! {
@@ -202,7 +318,7 @@ proptest! {
     ) {
         let data = dataset(&counts, bare);
         let with_mask: usize = counts.iter().map(|count| count.saturating_sub(bare)).sum();
-        let choice = ask(KnownCount::Total(wanted), Kinds::All).choose(&data, seed);
+        let choice = ask(KnownCount::Total(wanted), Kinds::All).choose(&data, seed, true);
         prop_assert_eq!(choice.is_ok(), wanted <= with_mask);
         if let Ok(split) = choice {
             prop_assert_eq!(split.known.len(), wanted);
@@ -221,7 +337,7 @@ proptest! {
         let data = dataset(&[5, 4, 3], 0);
         let mut turned = data.clone();
         turned.test.rotate_left(turn);
-        let choose = |data: &Dataset| names(&ask(KnownCount::Total(wanted), Kinds::All).choose(data, seed).unwrap().known);
+        let choose = |data: &Dataset| names(&ask(KnownCount::Total(wanted), Kinds::All).choose(data, seed, true).unwrap().known);
         prop_assert_eq!(choose(&data), choose(&turned));
         prop_assert_eq!(choose(&data), choose(&data));
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::image::{GrayImage, RgbImage};
 
 use super::image::{decode, decode_mask};
+use super::packed::PackedImage;
 use crate::error::{Error, Result};
 
 /// Whether an image shows a good product.
@@ -38,6 +39,8 @@ pub enum ImageSource {
         /// The pixels.
         image: Arc<RgbImage>,
     },
+    /// One of many small images that lie in one block of memory.
+    Packed(PackedImage),
 }
 
 impl ImageSource {
@@ -46,6 +49,7 @@ impl ImageSource {
         match self {
             Self::File(path) => path.to_string_lossy(),
             Self::Memory { name, .. } => Cow::Borrowed(name),
+            Self::Packed(image) => Cow::Owned(image.name()),
         }
     }
 
@@ -60,6 +64,7 @@ impl ImageSource {
                 Err(Error::data("the image has no pixel").path(name))
             }
             Self::Memory { image, .. } => Ok(Arc::clone(image)),
+            Self::Packed(image) => Ok(Arc::new(image.pixels())),
         }
     }
 }
@@ -107,13 +112,16 @@ impl Sample {
     }
 }
 
-/// The images of one product, split into training (normal only) and test images.
+/// The images of one product, split into training and test images.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     /// Name of the product, for reports.
     pub name: String,
     /// Normal images to learn from.
     pub train: Vec<Sample>,
+    /// Anomalous images on the training side, in datasets that have some: a method may learn from a few of them, and
+    /// none is tested. Where this is empty, known anomalies are taken out of the test images.
+    pub pool: Vec<Sample>,
     /// Images to evaluate on.
     pub test: Vec<Sample>,
 }

@@ -84,6 +84,11 @@ impl MethodConfig {
         }
     }
 
+    /// Whether a known anomaly is of use only with its mask.
+    pub fn needs_masks(&self) -> bool {
+        matches!(self, Self::Bgad(_))
+    }
+
     /// Whether it is trained step by step, so that it logs figures, keeps checkpoints and can go on
     /// after an interruption.
     pub fn is_iterative(&self) -> bool {

@@ -117,7 +117,11 @@ fn a_plain_folder_is_split_by_seed_and_share() {
     assert!(train.is_sorted());
     assert!(train.iter().all(|normal| !test.contains(normal)));
     let with = |seed, train_share| {
-        let options = IndexOptions { seed, train_share };
+        let options = IndexOptions {
+            seed,
+            train_share,
+            ..IndexOptions::default()
+        };
         listed(
             root,
             &index(root, Layout::Folder, &options).expect("a dataset"),
@@ -201,8 +205,8 @@ fn an_impossible_share_is_a_usage_error() {
     touch(dir.path(), &["ok/1.png"]);
     for train_share in [0.0, -0.5, 1.5, f64::NAN] {
         let options = IndexOptions {
-            seed: 0,
             train_share,
+            ..IndexOptions::default()
         };
         let error = index(dir.path(), Layout::Auto, &options).expect_err("impossible");
         assert!(error.is_usage(), "{error}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use burn_ad::data::known::anomalous_kinds;
+use burn_ad::data::known::learnable_kinds;
 use burn_ad::data::{Dataset, Kinds, KnownCount};
 use burn_ad::{Error, Result};
 use clap::{Args, ValueEnum};
@@ -76,7 +76,14 @@ pub(super) struct GridArgs {
     /// Known anomalies of each kind; a row for each number
     #[arg(long, value_name = "K1,K2", value_delimiter = ',')]
     anomalies_per_kind: Vec<usize>,
-    /// Kinds that known anomalies are drawn from [default: all]
+    /// Known anomalies as a share of normal training images and known anomalies together, for instance 0.05; a row for
+    /// each number
+    #[arg(long, value_name = "R1,R2", value_delimiter = ',')]
+    anomaly_ratio: Vec<f64>,
+    /// Number of kinds that known anomalies come from, drawn by the seed; a row for each number [default: all]
+    #[arg(long, value_name = "K1,K2", value_delimiter = ',')]
+    anomaly_classes: Vec<usize>,
+    /// Kinds that known anomalies are chosen from [default: all]
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     anomaly_kinds: Vec<String>,
     /// Which kinds are learnt from and which are tested
@@ -94,6 +101,8 @@ enum SplitName {
     General,
     /// Learn from one kind, test the others; each kind in turn
     OneClass,
+    /// Learn from one kind, test all; each kind in turn
+    EachKind,
     /// Test the unseen kinds alone, learn from the others
     Unseen,
 }
@@ -108,7 +117,7 @@ impl ExperimentArgs {
     pub(super) fn flags(&self) -> Result<Vec<Flag>> {
         let kinds = match self.grid.split {
             SplitName::General => only(&self.grid.anomaly_kinds),
-            SplitName::OneClass | SplitName::Unseen => None,
+            SplitName::OneClass | SplitName::EachKind | SplitName::Unseen => None,
         };
         let kinds = given([Flag::given(
             "--anomaly-kinds",
@@ -145,7 +154,10 @@ impl ExperimentArgs {
         {
             sets.extend(demo::METHOD);
             grid.variant = demo::VARIANTS.map(str::to_owned).to_vec();
-            if grid.anomalies.is_empty() && grid.anomalies_per_kind.is_empty() {
+            if grid.anomalies.is_empty()
+                && grid.anomalies_per_kind.is_empty()
+                && grid.anomaly_ratio.is_empty()
+            {
                 grid.anomalies = demo::ANOMALIES.to_vec();
             }
         }
@@ -164,8 +176,25 @@ impl GridArgs {
             .iter()
             .copied()
             .map(KnownCount::PerKind);
-        let counts: Vec<KnownCount> = totals.chain(per_kind).collect();
-        Grid::new(&variants, &vary, &counts)
+        let shares = self.anomaly_ratio.iter().copied().map(KnownCount::Share);
+        let counts: Vec<KnownCount> = totals.chain(per_kind).chain(shares).collect();
+        if self.learns_in_turn() && !self.anomaly_classes.is_empty() {
+            return Err(Error::usage(
+                "--anomaly-classes draws kinds, and --split takes one in turn",
+            )
+            .help("leave one of them out"));
+        }
+        Grid::new(&variants, &vary, &counts, &self.anomaly_classes)
+    }
+
+    /// Whether one kind is learnt from in turn.
+    fn learns_in_turn(&self) -> bool {
+        matches!(self.split, SplitName::OneClass | SplitName::EachKind)
+    }
+
+    /// Whether the rows depend on the kinds that the images have.
+    pub(super) fn asks_for_kinds(&self) -> bool {
+        self.learns_in_turn() && self.anomaly_kinds.is_empty()
     }
 
     /// The kinds that are learnt from and tested.
@@ -189,10 +218,16 @@ impl GridArgs {
                 "--unseen-kinds means nothing without --split unseen",
             )),
             SplitName::General => Ok(Split::General),
-            SplitName::OneClass if learnt.is_empty() => Ok(Split::OneClass(
-                anomalous_kinds(dataset).into_iter().collect(),
-            )),
-            SplitName::OneClass => Ok(Split::OneClass(learnt)),
+            SplitName::OneClass | SplitName::EachKind => {
+                let kinds = match learnt.is_empty() {
+                    true => learnable_kinds(dataset).into_iter().collect(),
+                    false => learnt,
+                };
+                Ok(match self.split {
+                    SplitName::OneClass => Split::OneClass(kinds),
+                    _ => Split::EachKind(kinds),
+                })
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::trial::Trial;
 use crate::backend::{BackendChoice, Job, dispatch};
 use crate::evaluation::{self, Evaluation, Heatmaps, warn_unreadable};
 use crate::progress::Progress;
+use crate::settings::Settings;
 use crate::train_log::{self, Recorder, TrainLog};
 use crate::training::{Training, images_below};
 
@@ -56,7 +57,10 @@ impl Place<'_> {
         )?;
         let mut splits = Vec::with_capacity(trials.len());
         for trial in trials {
-            let mut split = trial.settings.anomalies.choose(&dataset, trial.seed)?;
+            let Settings {
+                anomalies, method, ..
+            } = &trial.settings;
+            let mut split = anomalies.choose(&dataset, trial.seed, method.needs_masks())?;
             split.dataset = trial.tested.tested(split.dataset)?;
             splits.push(split);
         }

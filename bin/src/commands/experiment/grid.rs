@@ -91,7 +91,10 @@ fn over(origin: &str, text: &str) -> Result<Override> {
     let key = text.split('=').next().unwrap_or_default().trim();
     for (reserved, flag) in [
         ("train.seed", "--seeds"),
-        ("anomalies", "--anomalies, --anomaly-kinds and --split"),
+        (
+            "anomalies",
+            "--anomalies, --anomaly-ratio, --anomaly-kinds, --anomaly-classes and --split",
+        ),
     ] {
         if key == reserved || key.starts_with(&format!("{reserved}.")) {
             return Err(Error::usage(format!(
@@ -113,12 +116,14 @@ pub(super) enum Split {
     General,
     /// Learnt from one, tested on the others; each in turn.
     OneClass(Vec<String>),
+    /// Learnt from one, all are tested; each in turn.
+    EachKind(Vec<String>),
     /// Learnt from all others, tested on these.
     Unseen(Vec<String>),
 }
 
 /// One row of the results.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct GridCell {
     /// One text an axis.
     pub(super) labels: Vec<String>,
@@ -126,33 +131,55 @@ pub(super) struct GridCell {
     pub(super) sets: Vec<Override>,
     /// How many anomalies are known, where an axis says so.
     pub(super) count: Option<KnownCount>,
+    /// How many kinds are drawn, where an axis says so.
+    pub(super) draw: Option<usize>,
     /// The kinds they are drawn from, where the split says so.
     pub(super) drawn: Option<Kinds>,
     /// The kinds that are tested.
     pub(super) tested: Kinds,
 }
 
-/// All rows, and what they are told apart by.
+/// A mean over rows, shown below the last of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mean {
+    /// Ascending.
+    pub(super) cells: Vec<usize>,
+    pub(super) labels: Vec<String>,
+}
+
+/// All rows, and what they are told apart by.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Grid {
     pub(super) axes: Vec<String>,
     pub(super) cells: Vec<GridCell>,
-    /// Rows over whose kinds a mean is shown, as ranges of `cells`.
-    pub(super) means: Vec<std::ops::Range<usize>>,
+    /// Means over the kinds that are learnt from in turn, and over normal classes.
+    pub(super) means: Vec<Mean>,
+    /// The axis of normal classes.
+    classes: Option<usize>,
 }
+
+/// The setting whose values are averaged over.
+const NORMAL_CLASS: &str = "data.normal_class";
 
 impl Grid {
     /// The product of all that varies, the last axis fastest.
-    pub(super) fn new(variants: &[Variant], vary: &[Axis], counts: &[KnownCount]) -> Result<Self> {
+    pub(super) fn new(
+        variants: &[Variant],
+        vary: &[Axis],
+        counts: &[KnownCount],
+        draws: &[usize],
+    ) -> Result<Self> {
         let whole = GridCell {
             labels: Vec::new(),
             sets: Vec::new(),
             count: None,
+            draw: None,
             drawn: None,
             tested: Kinds::All,
         };
         let (mut axes, mut cells) = (Vec::new(), vec![whole]);
-        if !variants.is_empty() || (vary.is_empty() && counts.is_empty()) {
+        let varies = !(vary.is_empty() && counts.is_empty() && draws.is_empty());
+        if !variants.is_empty() || !varies {
             let plain = [Variant::parse("as given")?];
             let variants = if variants.is_empty() {
                 &plain
@@ -165,7 +192,11 @@ impl Grid {
                 cell.sets.extend(variant.sets.clone());
             });
         }
+        let mut classes = None;
         for axis in vary {
+            if axis.key == NORMAL_CLASS {
+                classes = Some(axes.len());
+            }
             let sets: Vec<(String, Override)> = axis
                 .values
                 .iter()
@@ -186,8 +217,16 @@ impl Grid {
                 cell.labels.push(match count {
                     KnownCount::Total(count) => count.to_string(),
                     KnownCount::PerKind(count) => format!("{count} per kind"),
+                    KnownCount::Share(share) => format!("ratio {share}"),
                 });
                 cell.count = Some(count);
+            });
+        }
+        if !draws.is_empty() {
+            axes.push("kinds drawn".to_owned());
+            cells = product(&cells, draws, |cell, &draw| {
+                cell.labels.push(draw.to_string());
+                cell.draw = Some(draw);
             });
         }
         let mut seen = BTreeSet::new();
@@ -200,31 +239,75 @@ impl Grid {
             axes,
             cells,
             means: Vec::new(),
+            classes,
         })
     }
 
-    /// The same with kinds to learn from and kinds to test.
-    pub(super) fn with_split(mut self, split: &Split) -> Self {
-        match split {
-            Split::General => {}
-            Split::Unseen(kinds) => {
-                for cell in &mut self.cells {
+    /// The same with kinds to learn from and kinds to test, which may differ from row to row.
+    ///
+    /// # Errors
+    /// Those of `split`.
+    pub(super) fn with_split(
+        mut self,
+        mut split: impl FnMut(&GridCell) -> Result<Split>,
+    ) -> Result<Self> {
+        let mut learnt = None;
+        let mut cells = Vec::with_capacity(self.cells.len());
+        for mut cell in std::mem::take(&mut self.cells) {
+            let split = split(&cell)?;
+            match &split {
+                Split::General => cells.push(cell),
+                Split::Unseen(kinds) => {
                     cell.drawn = Some(Kinds::Except(kinds.clone()));
                     cell.tested = Kinds::Only(kinds.clone());
+                    cells.push(cell);
+                }
+                Split::OneClass(kinds) | Split::EachKind(kinds) => {
+                    learnt = Some(self.axes.len());
+                    let turns = product(&[cell], kinds, |cell, kind| {
+                        cell.labels.push(kind.clone());
+                        cell.drawn = Some(Kinds::Only(vec![kind.clone()]));
+                        if matches!(split, Split::OneClass(_)) {
+                            cell.tested = Kinds::Except(vec![kind.clone()]);
+                        }
+                    });
+                    cells.extend(turns);
                 }
             }
-            Split::OneClass(kinds) => {
-                self.axes.push("learnt kind".to_owned());
-                self.cells = product(&self.cells, kinds, |cell, kind| {
-                    cell.labels.push(kind.clone());
-                    cell.drawn = Some(Kinds::Only(vec![kind.clone()]));
-                    cell.tested = Kinds::Except(vec![kind.clone()]);
-                });
-                let starts = (0..self.cells.len()).step_by(kinds.len().max(1));
-                self.means = starts.map(|start| start..start + kinds.len()).collect();
+        }
+        self.cells = cells;
+        if learnt.is_some() {
+            self.axes.push("learnt kind".to_owned());
+        }
+        let over_kinds: Vec<usize> = learnt.into_iter().collect();
+        self.add_means(&over_kinds);
+        if let Some(classes) = self.classes {
+            self.add_means(&[&[classes], over_kinds.as_slice()].concat());
+        }
+        Ok(self)
+    }
+
+    /// A mean over the rows that differ in these axes alone.
+    fn add_means(&mut self, axes: &[usize]) {
+        if axes.is_empty() {
+            return;
+        }
+        let mut means: Vec<Mean> = Vec::new();
+        for (position, cell) in self.cells.iter().enumerate() {
+            let mut labels = cell.labels.clone();
+            for &axis in axes {
+                "(mean)".clone_into(&mut labels[axis]);
+            }
+            match means.iter_mut().find(|mean| mean.labels == labels) {
+                Some(mean) => mean.cells.push(position),
+                None => means.push(Mean {
+                    cells: vec![position],
+                    labels,
+                }),
             }
         }
-        self
+        self.means
+            .extend(means.into_iter().filter(|mean| mean.cells.len() > 1));
     }
 }
 

@@ -44,16 +44,21 @@ fn the_grid_is_a_product_with_a_mean_over_kinds() {
     ];
     let counts = [KnownCount::Total(5), KnownCount::PerKind(2)];
     let split = Split::OneClass(["hole", "scratch", "stain"].map(str::to_owned).to_vec());
-    let grid = Grid::new(&variants, &vary, &counts)
+    let grid = Grid::new(&variants, &vary, &counts, &[])
         .unwrap()
-        .with_split(&split);
+        .with_split(|_| Ok(split.clone()))
+        .unwrap();
     assert_eq!(
         grid.axes,
         ["variant", "m.beta", "n.beta", "anomalies", "learnt kind"]
     );
     assert_eq!(grid.cells.len(), 2 * 2 * 2 * 3);
     assert_eq!(grid.means.len(), 8);
-    assert_eq!(grid.means[7], 21..24);
+    assert_eq!(grid.means[7].cells, [21, 22, 23]);
+    assert_eq!(
+        grid.means[7].labels,
+        ["B", "2", "3", "2 per kind", "(mean)"]
+    );
     let last = &grid.cells[23];
     assert_eq!(last.labels, ["B", "2", "3", "2 per kind", "stain"]);
     assert_eq!(texts(&last.sets), ["x=2", "m.beta=2", "n.beta=3"]);
@@ -64,9 +69,10 @@ fn the_grid_is_a_product_with_a_mean_over_kinds() {
 #[test]
 fn unseen_kinds_are_tested_alone() {
     let hard = vec!["hole".to_owned()];
-    let grid = Grid::new(&[], &[], &[])
+    let grid = Grid::new(&[], &[], &[], &[])
         .unwrap()
-        .with_split(&Split::Unseen(hard.clone()));
+        .with_split(|_| Ok(Split::Unseen(hard.clone())))
+        .unwrap();
     assert_eq!(grid.cells[0].labels, ["as given"]);
     assert_eq!(grid.cells[0].drawn, Some(Kinds::Except(hard.clone())));
     assert_eq!(grid.cells[0].tested, Kinds::Only(hard));
@@ -75,5 +81,55 @@ fn unseen_kinds_are_tested_alone() {
 #[test]
 fn rows_of_the_same_name_are_refused() {
     let twice = ["A: x=1", "A: x=2"].map(|text| Variant::parse(text).unwrap());
-    assert!(Grid::new(&twice, &[], &[]).unwrap_err().is_usage());
+    assert!(Grid::new(&twice, &[], &[], &[]).unwrap_err().is_usage());
+}
+
+#[test]
+fn kinds_in_turn_may_differ_by_normal_class_and_both_have_means() {
+    let vary = [Axis::parse("data.normal_class=0,1").unwrap()];
+    let counts = [KnownCount::Share(0.01), KnownCount::Share(0.05)];
+    let grid = Grid::new(&[], &vary, &counts, &[])
+        .unwrap()
+        .with_split(|cell| {
+            let other = if cell.labels[0] == "0" { "1" } else { "0" };
+            Ok(Split::EachKind(vec![other.to_owned(), "2".to_owned()]))
+        })
+        .unwrap();
+    assert_eq!(grid.axes, ["normal_class", "anomalies", "learnt kind"]);
+    let labels: Vec<String> = grid
+        .cells
+        .iter()
+        .map(|cell| cell.labels.join(" "))
+        .collect();
+    assert_eq!(labels[1], "0 ratio 0.01 2");
+    assert_eq!(labels[4], "1 ratio 0.01 0");
+    assert!(grid.cells.iter().all(|cell| cell.tested == Kinds::All));
+    assert_eq!(grid.cells[4].drawn, Some(Kinds::Only(vec!["0".to_owned()])));
+    let means: Vec<(String, &[usize])> = grid
+        .means
+        .iter()
+        .map(|mean| (mean.labels.join(" "), mean.cells.as_slice()))
+        .collect();
+    assert_eq!(
+        means,
+        [
+            ("0 ratio 0.01 (mean)".to_owned(), &[0, 1][..]),
+            ("0 ratio 0.05 (mean)".to_owned(), &[2, 3]),
+            ("1 ratio 0.01 (mean)".to_owned(), &[4, 5]),
+            ("1 ratio 0.05 (mean)".to_owned(), &[6, 7]),
+            ("(mean) ratio 0.01 (mean)".to_owned(), &[0, 1, 4, 5]),
+            ("(mean) ratio 0.05 (mean)".to_owned(), &[2, 3, 6, 7]),
+        ]
+    );
+}
+
+#[test]
+fn numbers_of_kinds_are_rows() {
+    let counts = [KnownCount::Share(0.05)];
+    let grid = Grid::new(&[], &[], &counts, &[1, 3]).unwrap();
+    assert_eq!(grid.axes, ["anomalies", "kinds drawn"]);
+    assert_eq!(grid.cells[1].labels, ["ratio 0.05", "3"]);
+    assert_eq!((grid.cells[0].draw, grid.cells[1].draw), (Some(1), Some(3)));
+    let grid = grid.with_split(|_| Ok(Split::General)).unwrap();
+    assert!(grid.means.is_empty());
 }

@@ -9,7 +9,9 @@ mod runs;
 mod trial;
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
+use burn_ad::data::{Dataset, IndexOptions};
 use burn_ad::train::Observer;
 use burn_ad::{Error, Result};
 
@@ -57,13 +59,15 @@ impl ExperimentArgs {
             Some(data) => data.clone(),
             None => demo::draw(&self.product, &self.output, &mut progress)?,
         };
-        let dataset = images_below(
-            &root,
-            &settings.method,
-            settings.data.layout,
-            &settings.index_options(),
-        )?;
-        let grid = rows.with_split(&self.grid.split(&dataset)?);
+        // Kept to the end: images that are packed in files are then read but once.
+        let dataset = all_images(&root, &settings)?;
+        let grid = rows.with_split(|cell| {
+            if !self.grid.asks_for_kinds() {
+                return self.grid.split(&dataset);
+            }
+            let settings = Settings::resolve_variant(config, &self.set, self.flags()?, &cell.sets)?;
+            self.grid.split(&all_images(&root, &settings)?)
+        })?;
         let source = Source {
             root: &root,
             config,
@@ -91,6 +95,16 @@ impl ExperimentArgs {
         };
         experiment.run(runs, &mut progress)
     }
+}
+
+/// All images below `root`, however few of them a run uses.
+fn all_images(root: &Path, settings: &Settings) -> Result<Dataset> {
+    let options = IndexOptions {
+        train_limit: None,
+        test_limit: None,
+        ..settings.index_options()
+    };
+    images_below(root, &settings.method, settings.data.layout, &options)
 }
 
 /// A prepared experiment.

@@ -8,7 +8,7 @@ use burn_ad::files::write_atomically;
 use burn_ad::report::experiment::{Cell, ExperimentReport};
 use burn_ad::{Error, Result};
 
-use super::grid::Grid;
+use super::grid::{Grid, Mean};
 use super::runs::RunFile;
 use super::trial::Trial;
 use crate::backend::BackendName;
@@ -29,7 +29,7 @@ pub(super) struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// Mean and deviation of every row, and of the mean over kinds.
+    /// Mean and deviation of every row, and of the means over kinds and normal classes.
     pub(super) fn report(&self) -> ExperimentReport {
         let mut cells: Vec<Cell> = self
             .grid
@@ -53,14 +53,10 @@ impl Results<'_> {
         let mut rows = Vec::with_capacity(cells.len());
         for (position, cell) in cells.iter().enumerate() {
             rows.push(cell.clone());
-            let ended = self.grid.means.iter().find(|mean| mean.end == position + 1);
-            if let Some(range) = ended.filter(|range| range.len() > 1) {
-                let of: Vec<&Cell> = cells[range.clone()].iter().collect();
-                let mut labels = cell.labels.clone();
-                if let Some(kind) = labels.last_mut() {
-                    "(mean)".clone_into(kind);
-                }
-                rows.push(Cell::mean_of(&of, labels));
+            let ended = |mean: &&Mean| mean.cells.last() == Some(&position);
+            for mean in self.grid.means.iter().filter(ended) {
+                let of: Vec<&Cell> = mean.cells.iter().map(|&cell| &cells[cell]).collect();
+                rows.push(Cell::mean_of(&of, mean.labels.clone()));
             }
         }
         ExperimentReport::new(

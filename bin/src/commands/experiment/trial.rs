@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use burn_ad::data::known::relative_name;
-use burn_ad::data::{Dataset, ImageSource, Kinds};
+use burn_ad::data::{Dataset, ImageSource, IndexOptions, Kinds, Layout, PackedImages};
 use burn_ad::files::{hex, sha256_file};
 use burn_ad::method::ModelHeader;
 use burn_ad::{Error, Result};
@@ -54,11 +55,12 @@ pub(super) struct Trial {
 /// When settings of a cell cannot be used, or the data has not the anomalies it needs.
 pub(super) fn prepare(grid: &Grid, seeds: u64, source: &Source<'_>) -> Result<Vec<Trial>> {
     let mut weights = Weights::default();
+    let mut images = LastImages::default();
     let mut trials = Vec::with_capacity(grid.cells.len());
     for seed in 0..seeds {
         for (position, cell) in grid.cells.iter().enumerate() {
             let trial = source
-                .trial(cell, position, seed, &mut weights)
+                .trial(cell, position, seed, &mut weights, &mut images)
                 .map_err(|error| error.context(cell.labels.join(", ")))?;
             trials.push(trial);
         }
@@ -73,6 +75,7 @@ impl Source<'_> {
         position: usize,
         seed: u64,
         weights: &mut Weights,
+        images: &mut LastImages,
     ) -> Result<Trial> {
         let mut flags = self.flags.clone();
         flags.extend(Flag::given("--seeds", ["train", "seed"], Some(seed))?);
@@ -82,20 +85,21 @@ impl Source<'_> {
             cell.count,
         )?);
         flags.extend(Flag::given(
+            "--anomaly-classes",
+            ["anomalies", "draw"],
+            cell.draw,
+        )?);
+        flags.extend(Flag::given(
             "--split",
             ["anomalies", "kinds"],
             cell.drawn.as_ref(),
         )?);
         let mut settings = Settings::resolve_variant(self.config, self.sets, flags, &cell.sets)?;
         check_known(&settings)?;
-        let dataset = images_below(
-            self.root,
-            &settings.method,
-            settings.data.layout,
-            &settings.index_options(),
-        )?;
-        settings.anomalies.choose(&dataset, seed)?;
-        cell.tested.check(&dataset)?;
+        let dataset = images.below(self.root, &settings)?;
+        let needs_masks = settings.method.needs_masks();
+        settings.anomalies.choose(dataset, seed, needs_masks)?;
+        cell.tested.check(dataset)?;
         let (weights, digest) = weights.find(&settings)?;
         settings.pin(&weights);
 
@@ -128,6 +132,10 @@ impl Source<'_> {
                 "data": self.data,
             }))
         };
+        if settings.anomalies.count.is_none() {
+            // From which kinds none are taken makes no difference.
+            resolved["anomalies"] = json!(null);
+        }
         let run = identity(&resolved, Some(&cell.tested));
         if !settings.method.uses_anomalies() {
             resolved["anomalies"] = json!(null);
@@ -141,6 +149,31 @@ impl Source<'_> {
             weights,
             tested: cell.tested.clone(),
         })
+    }
+}
+
+/// The images of the last run, for the next one: most rows differ in their method alone.
+#[derive(Default)]
+struct LastImages {
+    last: Option<(ImagesOf, Dataset)>,
+}
+
+/// What the list of images depends on.
+type ImagesOf = (bool, Layout, IndexOptions);
+
+impl LastImages {
+    fn below(&mut self, root: &Path, settings: &Settings) -> Result<&Dataset> {
+        let options = settings.index_options();
+        let key = (settings.method.has_classes(), settings.data.layout, options);
+        let last = self.last.take().filter(|(last, _)| *last == key);
+        let (key, dataset) = match last {
+            Some(last) => last,
+            None => {
+                let dataset = images_below(root, &settings.method, key.1, &key.2)?;
+                (key, dataset)
+            }
+        };
+        Ok(&self.last.insert((key, dataset)).1)
     }
 }
 
@@ -164,24 +197,47 @@ impl Weights {
     }
 }
 
-/// Identifies the images of a dataset, however they are split: names, kinds and lengths of files.
+/// Identifies the images of a dataset, however they are split: names, kinds and lengths of files, and what packed files
+/// hold, whichever class is the normal one.
 ///
 /// # Errors
 /// When a file is not there.
 pub(super) fn data_fingerprint(dataset: &Dataset, root: &Path) -> Result<String> {
-    let samples = dataset.train.iter().chain(&dataset.test);
-    let mut lines = samples
+    let samples = dataset
+        .train
+        .iter()
+        .chain(&dataset.pool)
+        .chain(&dataset.test);
+    let mut packed: Vec<&Arc<PackedImages>> = Vec::new();
+    let mut files = Vec::new();
+    for sample in samples {
+        match &sample.image {
+            ImageSource::Packed(image) => {
+                if !packed
+                    .iter()
+                    .any(|known| Arc::ptr_eq(known, image.images()))
+                {
+                    packed.push(image.images());
+                }
+            }
+            _ => files.push(sample),
+        }
+    }
+    let mut lines = files
+        .into_iter()
         .map(|sample| {
             let length = match &sample.image {
                 ImageSource::File(path) => std::fs::metadata(path)
                     .map_err(|error| Error::io(&error).path(path))?
                     .len(),
                 ImageSource::Memory { image, .. } => image.len() as u64,
+                ImageSource::Packed(_) => 0,
             };
             let name = relative_name(sample, root);
             Ok(json!([name, sample.kind, sample.mask.is_some(), length]).to_string())
         })
         .collect::<Result<Vec<_>>>()?;
+    lines.extend(packed.iter().map(|images| hex(&images.digest())));
     lines.sort_unstable();
     Ok(fingerprint(&json!(lines)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
+use ::image::RgbImage;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -23,6 +24,20 @@ pub(super) struct Seen {
     pub(super) mode: &'static str,
     /// SHA-256 of size and pixels.
     digest: [u8; 32],
+}
+
+impl Seen {
+    fn of(image: &RgbImage, mode: &'static str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(image.width().to_le_bytes());
+        hasher.update(image.height().to_le_bytes());
+        hasher.update(image.as_raw());
+        Self {
+            size: image.dimensions(),
+            mode,
+            digest: hasher.finalize().into(),
+        }
+    }
 }
 
 /// On rayon's threads; the results come back to this one, in any order.
@@ -51,12 +66,23 @@ pub(super) fn look_at_all(
 }
 
 fn look_at(sample: &Sample) -> Look {
-    let ImageSource::File(path) = &sample.image else {
-        // A survey lists files only.
-        return Look {
-            seen: None,
-            findings: Vec::new(),
-        };
+    let path = match &sample.image {
+        ImageSource::File(path) => path,
+        ImageSource::Packed(image) => {
+            // Reading the file has shown that it is whole.
+            let seen = Seen::of(&image.pixels(), image.mode());
+            return Look {
+                seen: Some(seen),
+                findings: Vec::new(),
+            };
+        }
+        // No survey lists images in memory.
+        ImageSource::Memory { .. } => {
+            return Look {
+                seen: None,
+                findings: Vec::new(),
+            };
+        }
     };
     let mut findings = Vec::new();
     let mut found = |problem, path: &Path, message: String| {
@@ -72,15 +98,7 @@ fn look_at(sample: &Sample) -> Look {
                 let message = "the file carries an EXIF orientation, which is not applied";
                 found(Problem::Orientation, path, message.to_owned());
             }
-            let mut hasher = Sha256::new();
-            hasher.update(image.width().to_le_bytes());
-            hasher.update(image.height().to_le_bytes());
-            hasher.update(image.as_raw());
-            Some(Seen {
-                size: image.dimensions(),
-                mode: info.mode,
-                digest: hasher.finalize().into(),
-            })
+            Some(Seen::of(&image, info.mode))
         }
     };
     match &sample.mask {
@@ -129,7 +147,7 @@ fn reason(error: &Error, path: &Path) -> String {
     text.strip_prefix(&prefix).unwrap_or(text).to_owned()
 }
 
-/// Each image is compared with the first of the same pixels; `samples[..train]` is for training.
+/// Each image is compared with the first of the same pixels; `samples[..train]` are on the training side.
 pub(super) fn duplicates(
     samples: &[&Sample],
     looks: &[Look],

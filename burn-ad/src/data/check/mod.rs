@@ -123,6 +123,8 @@ pub struct CheckReport {
     pub layout: Layout,
     /// Training images.
     pub train: usize,
+    /// Anomalous images on the training side.
+    pub pool: usize,
     /// Normal test images.
     pub test_normal: usize,
     /// Anomalous test images.
@@ -153,9 +155,13 @@ impl CheckReport {
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.name, self.layout)?;
+        let pool = match self.pool {
+            0 => String::new(),
+            count => format!(", {count} anomalous images beside them"),
+        };
         writeln!(
             f,
-            "{} training images; {} normal and {} anomalous test images, {} masks",
+            "{} training images{pool}; {} normal and {} anomalous test images, {} masks",
             self.train, self.test_normal, self.test_anomalous, self.masks
         )?;
         list(f, "sizes", &self.sizes)?;
@@ -203,6 +209,7 @@ pub fn check(
         .dataset
         .train
         .iter()
+        .chain(&survey.dataset.pool)
         .chain(&survey.dataset.test)
         .collect();
     let looks = look_at_all(&samples, progress);
@@ -211,7 +218,11 @@ pub fn check(
         .iter()
         .flat_map(|look| look.findings.iter().cloned())
         .collect();
-    duplicates(&samples, &looks, survey.dataset.train.len(), &mut findings);
+    if !survey.layout.has_masks() {
+        findings.retain(|finding| finding.problem != Problem::ImageWithoutMask);
+    }
+    let learnt = survey.dataset.train.len() + survey.dataset.pool.len();
+    duplicates(&samples, &looks, learnt, &mut findings);
     findings.extend(survey.stray_masks.into_iter().map(|path| {
         finding(
             Problem::MaskWithoutImage,
@@ -236,6 +247,7 @@ pub fn check(
     Ok(CheckReport {
         layout: survey.layout,
         train: survey.dataset.train.len(),
+        pool: survey.dataset.pool.len(),
         test_normal: test.len() - test_anomalous,
         test_anomalous,
         masks: test.iter().filter(masks).count(),

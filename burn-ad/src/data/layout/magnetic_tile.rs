@@ -56,9 +56,9 @@ pub(super) fn survey(root: &Path, options: &IndexOptions) -> Result<Survey> {
     Ok(Survey {
         layout: Layout::MagneticTile,
         dataset: Dataset {
-            name: String::new(),
             train,
             test,
+            ..Dataset::default()
         },
         stray_masks,
         other_files,

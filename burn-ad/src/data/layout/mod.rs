@@ -1,13 +1,19 @@
-//! Folder layouts: from a directory to an index of samples.
+//! Layouts of datasets: from a directory to an index of samples.
 //!
 //! Everything is sorted by path, hidden files are ignored, and folder names and extensions are
 //! compared without regard to case.
 
+mod cifar;
 mod files;
 mod folder;
+mod idx;
+mod labelled;
+mod limit;
 mod magnetic_tile;
 mod masks;
 mod mvtec;
+mod one_class;
+mod packed_file;
 mod products;
 mod split;
 
@@ -31,20 +37,56 @@ pub enum Layout {
     /// `train/good`, `test/<kind>`, `ground_truth/<kind>/<stem>_mask.png`.
     MvtecAd,
     /// `normal` (or `good`, `ok`), `abnormal` (or `anomalous`, `defect`, `bad`, `ng`; folders in
-    /// it are kinds of defect), `mask` (or `masks`, `ground_truth`; same stem, or with `_mask`).
+    /// it are kinds of defect), `mask` (or `masks`, `ground_truth`; same stem, or with `_mask`); or `no` and `yes`.
     Folder,
     /// `MT_Free/Imgs/*.jpg`, `MT_<kind>/Imgs/*.jpg` with a `.png` mask of the same stem beside it.
     MagneticTile,
+    /// `train/<kind>` and `test/<kind>`, the normal images in `normal` (or `good`, `healthy`, `ok`, else `nv`);
+    /// anomalies in `train` are the pool. No masks.
+    Labelled,
+    /// MNIST and its relatives: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-..`, also `.gz`. One
+    /// class is normal, training images of the others are the pool.
+    Idx,
+    /// CIFAR-10, binary version: `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin`. One class is normal,
+    /// training images of the others are the pool.
+    #[serde(rename = "cifar-10")]
+    Cifar10,
 }
 
 impl Layout {
     /// Every layout with its name on the command line.
-    pub const NAMES: [(Self, &'static str); 4] = [
+    pub const NAMES: [(Self, &'static str); 7] = [
         (Self::Auto, "auto"),
         (Self::MvtecAd, "mvtec-ad"),
         (Self::Folder, "folder"),
         (Self::MagneticTile, "magnetic-tile"),
+        (Self::Labelled, "labelled"),
+        (Self::Idx, "idx"),
+        (Self::Cifar10, "cifar-10"),
     ];
+
+    /// Whether one class of a classification dataset is chosen as the normal one.
+    fn has_normal_class(self) -> bool {
+        matches!(self, Self::Idx | Self::Cifar10)
+    }
+
+    /// Whether a folder looks like it; `auto` looks like any.
+    fn matches(self, root: &Path) -> Result<bool> {
+        match self {
+            Self::Auto => Ok(detect(root)?.is_some()),
+            Self::MvtecAd => mvtec::matches(root),
+            Self::Folder => folder::matches(root),
+            Self::MagneticTile => magnetic_tile::matches(root),
+            Self::Labelled => labelled::matches(root),
+            Self::Idx => Ok(idx::matches(root)),
+            Self::Cifar10 => Ok(cifar::matches(root)),
+        }
+    }
+
+    /// Whether there is a place for masks.
+    pub(super) fn has_masks(self) -> bool {
+        !matches!(self, Self::Labelled | Self::Idx | Self::Cifar10)
+    }
 }
 
 impl fmt::Display for Layout {
@@ -54,6 +96,9 @@ impl fmt::Display for Layout {
             Self::MvtecAd => "mvtec-ad",
             Self::Folder => "folder",
             Self::MagneticTile => "magnetic-tile",
+            Self::Labelled => "labelled",
+            Self::Idx => "idx",
+            Self::Cifar10 => "cifar-10",
         })
     }
 }
@@ -72,14 +117,21 @@ impl FromStr for Layout {
     }
 }
 
-/// How layouts without a fixed split divide their normal images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What a layout leaves open: how normal images are divided, which class is normal, how many images are used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndexOptions {
-    /// Seed of the shuffle.
+    /// Seed of the shuffle, and of the choice that `train_limit` makes.
     pub seed: u64,
-    /// Share of the normal images to train on, in `(0, 1]`, rounded down to whole images.
+    /// In layouts without a split of their own, the share of the normal images to train on, in `(0, 1]`, rounded
+    /// down to whole images.
     pub train_share: f64,
+    /// In classification datasets the class that is normal, by its name or number; all others are anomalous.
+    pub normal_class: Option<String>,
+    /// At most this many normal training images (of each product), drawn by `seed`.
+    pub train_limit: Option<usize>,
+    /// At most this many test images of each kind; the same ones whatever the seed.
+    pub test_limit: Option<usize>,
 }
 
 impl Default for IndexOptions {
@@ -87,17 +139,23 @@ impl Default for IndexOptions {
         Self {
             seed: 0,
             train_share: 0.8,
+            normal_class: None,
+            train_limit: None,
+            test_limit: None,
         }
     }
 }
 
-/// Lists the samples below `root`. Reads folders only, no image.
+/// Lists the samples below `root`. Reads folders only, no image, except where many images are packed in a file.
 ///
 /// # Errors
 /// When a folder cannot be read, the layout is not recognised, there is no training image, a
-/// mask belongs to two images, or `train_share` is outside `(0, 1]`.
+/// mask belongs to two images, packed images are damaged, or an option does not fit: `train_share` outside `(0, 1]`,
+/// a limit of 0, a normal class where there is none to choose, or none (or an unknown one) where there is.
 pub fn index(root: &Path, layout: Layout, options: &IndexOptions) -> Result<Dataset> {
-    Ok(survey(root, layout, options)?.dataset)
+    let mut dataset = survey(root, layout, options)?.dataset;
+    limit::limit(&mut dataset, options)?;
+    Ok(dataset)
 }
 
 /// The index, and what the folders hold besides it.
@@ -111,6 +169,19 @@ pub(super) struct Survey {
     pub(super) other_files: Vec<PathBuf>,
 }
 
+impl Survey {
+    /// Of packed images, beside which nothing is looked for.
+    fn of_classes(layout: Layout, dataset: Dataset) -> Self {
+        Self {
+            layout,
+            dataset,
+            stray_masks: Vec::new(),
+            other_files: Vec::new(),
+        }
+    }
+}
+
+/// Everything below `root`, beyond all limits.
 pub(super) fn survey(root: &Path, layout: Layout, options: &IndexOptions) -> Result<Survey> {
     if !(options.train_share > 0.0 && options.train_share <= 1.0) {
         return Err(Error::usage(format!(
@@ -134,10 +205,23 @@ pub(super) fn survey(root: &Path, layout: Layout, options: &IndexOptions) -> Res
         },
         known => known,
     };
+    if let Some(class) = &options.normal_class
+        && !layout.has_normal_class()
+    {
+        let message = format!(
+            "a dataset of layout {layout} has no classes, so '{class}' cannot be the normal one"
+        );
+        return Err(Error::usage(message)
+            .path(root)
+            .help("leave --normal-class (data.normal_class) out"));
+    }
     let mut survey = match layout {
         Layout::Auto | Layout::MvtecAd => mvtec::survey(root)?,
         Layout::Folder => folder::survey(root, options)?,
         Layout::MagneticTile => magnetic_tile::survey(root, options)?,
+        Layout::Labelled => labelled::survey(root)?,
+        Layout::Idx => idx::survey(root, options)?,
+        Layout::Cifar10 => cifar::survey(root, options)?,
     };
     survey.layout = layout;
     survey.dataset.name = files::product_name(root);
@@ -160,20 +244,26 @@ fn home(layout: Layout) -> &'static str {
         Layout::Auto | Layout::MvtecAd => "train/good",
         Layout::Folder => "normal (or good, ok)",
         Layout::MagneticTile => "MT_Free/Imgs",
+        Layout::Labelled => "train/normal (or good, healthy, ok, nv)",
+        Layout::Idx | Layout::Cifar10 => "the normal class",
     }
 }
 
 /// The most specific layout first.
 fn detect(root: &Path) -> Result<Option<Layout>> {
-    Ok(if mvtec::matches(root)? {
-        Some(Layout::MvtecAd)
-    } else if magnetic_tile::matches(root)? {
-        Some(Layout::MagneticTile)
-    } else if folder::matches(root)? {
-        Some(Layout::Folder)
-    } else {
-        None
-    })
+    for layout in [
+        Layout::Labelled,
+        Layout::MvtecAd,
+        Layout::MagneticTile,
+        Layout::Idx,
+        Layout::Cifar10,
+        Layout::Folder,
+    ] {
+        if layout.matches(root)? {
+            return Ok(Some(layout));
+        }
+    }
+    Ok(None)
 }
 
 /// The error for a folder that follows no layout, with the likely reason.
@@ -186,8 +276,8 @@ fn unknown(root: &Path) -> Result<Error> {
         }
     }
     let error = Error::data(
-        "no known layout: looked for train/good (mvtec-ad), MT_Free/Imgs (magnetic-tile), \
-         and normal, good or ok (folder)",
+        "no known layout: looked for train/good (mvtec-ad), train/normal (labelled), MT_Free/Imgs (magnetic-tile), \
+         train-images-idx3-ubyte (idx), data_batch_1.bin (cifar-10), and normal, good or ok (folder)",
     )
     .path(root);
     Ok(if !products.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{folders, product_name};
-use super::{IndexOptions, Layout, detect, folder, index, magnetic_tile, mvtec};
+use super::{IndexOptions, Layout, index};
 use crate::data::sample::{Dataset, Sample};
 use crate::error::Result;
 
@@ -21,7 +21,7 @@ const DEPTH: usize = 2;
 /// Those of [`index`], also where there is no product at all.
 pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Result<Dataset> {
     let mut products = Vec::new();
-    if root.is_dir() && !is_product(root, layout)? {
+    if root.is_dir() && !layout.matches(root)? {
         find(root, layout, "", DEPTH, &mut products)?;
     }
     if products.is_empty() {
@@ -29,6 +29,7 @@ pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Re
         let name = product.name.clone();
         return Ok(Dataset {
             train: named(&name, product.train),
+            pool: named(&name, product.pool),
             test: named(&name, product.test),
             name,
         });
@@ -41,6 +42,7 @@ pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Re
         let product = index(&path, layout, options)
             .map_err(|error| error.context(format!("product '{name}'")))?;
         all.train.extend(named(&name, product.train));
+        all.pool.extend(named(&name, product.pool));
         all.test.extend(named(&name, product.test));
     }
     Ok(all)
@@ -54,15 +56,6 @@ fn named(name: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
     samples
 }
 
-fn is_product(root: &Path, layout: Layout) -> Result<bool> {
-    match layout {
-        Layout::Auto => Ok(detect(root)?.is_some()),
-        Layout::MvtecAd => mvtec::matches(root),
-        Layout::Folder => folder::matches(root),
-        Layout::MagneticTile => magnetic_tile::matches(root),
-    }
-}
-
 fn find(
     root: &Path,
     layout: Layout,
@@ -72,7 +65,7 @@ fn find(
 ) -> Result<()> {
     for (name, path) in folders(root)? {
         let name = format!("{prefix}{name}");
-        if is_product(&path, layout)? {
+        if layout.matches(&path)? {
             products.push((name, path));
         } else if depth > 1 {
             find(&path, layout, &format!("{name}/"), depth - 1, products)?;

@@ -35,7 +35,11 @@ mod tests {
     use super::*;
 
     fn options(seed: u64, train_share: f64) -> IndexOptions {
-        IndexOptions { seed, train_share }
+        IndexOptions {
+            seed,
+            train_share,
+            ..IndexOptions::default()
+        }
     }
 
     #[test]

@@ -312,6 +312,7 @@ pub fn in_memory(config: &SyntheticConfig) -> Result<Dataset> {
         name: config.product.name().to_owned(),
         train,
         test,
+        ..Dataset::default()
     })
 }
 
