@@ -51,6 +51,9 @@ struct PreviewArgs {
     /// How the folders are arranged
     #[arg(long, value_parser = layout_parser(), default_value = "auto")]
     layout: String,
+    /// In classification datasets (layouts idx and cifar-10) the normal class, by its name or number
+    #[arg(long, value_name = "CLASS")]
+    normal_class: Option<String>,
 }
 
 fn strategy_parser() -> PossibleValuesParser {
@@ -74,6 +77,7 @@ impl PreviewArgs {
         let config = AugmentConfig::preset(&self.strategy)?;
         let options = IndexOptions {
             seed: self.seed,
+            normal_class: self.normal_class.clone(),
             ..IndexOptions::default()
         };
         let dataset = index(&self.data, self.layout.parse()?, &options)?;

@@ -182,7 +182,11 @@ impl InfoArgs {
         table.row(["(training)".to_owned(), train, String::new()]);
         for (before, samples) in [("(training) ", &dataset.pool), ("", &dataset.test)] {
             for ((anomalous, kind), [images, masks]) in counts(samples) {
-                let masks = anomalous.then(|| masks.to_string()).unwrap_or_default();
+                let masks = if anomalous {
+                    masks.to_string()
+                } else {
+                    String::new()
+                };
                 table.row([format!("{before}{kind}"), images.to_string(), masks]);
             }
         }

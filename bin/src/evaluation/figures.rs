@@ -5,7 +5,8 @@ use burn_ad::data::image::decode_mask;
 use burn_ad::data::{MaskSource, Placement, Preprocess, Sample};
 use burn_ad::method::{ModelHeader, ScoredImage};
 use burn_ad::metrics::{
-    BestF1, PixelMetrics, ScoreMap, auroc, average_precision, best_f1, pixel_metrics,
+    BestF1, PixelMetrics, ScoreMap, ThresholdGrid, auroc, average_precision, best_f1,
+    mean_image_aupro_sampled, pixel_metrics,
 };
 use burn_ad::report::eval::{
     ClassReport, Counts, Decisions, EvalReport, KindReport, Quality, Timings,
@@ -92,21 +93,36 @@ fn at_original_resolution(sample: &Sample, map: &[f32], placement: &Placement) -
     })
 }
 
+impl Map {
+    fn with_mask<'a>(&'a self, mask: &'a [bool]) -> ScoreMap<'a> {
+        ScoreMap {
+            scores: &self.scores,
+            mask,
+            valid: self.valid.as_deref(),
+            height: self.height,
+            width: self.width,
+        }
+    }
+}
+
 fn measure<'a>(maps: impl Iterator<Item = &'a Map>) -> Result<PixelMetrics> {
     let maps: Vec<&Map> = maps.collect();
     let largest = maps.iter().map(|map| map.scores.len()).max().unwrap_or(0);
     let clean = vec![false; largest];
     let maps: Vec<ScoreMap<'_>> = maps
         .into_iter()
-        .map(|map| ScoreMap {
-            scores: &map.scores,
-            mask: map.mask.as_deref().unwrap_or(&clean[..map.scores.len()]),
-            valid: map.valid.as_deref(),
-            height: map.height,
-            width: map.width,
-        })
+        .map(|map| map.with_mask(map.mask.as_deref().unwrap_or(&clean[..map.scores.len()])))
         .collect();
     pixel_metrics(&maps, AUPRO_LIMIT)
+}
+
+/// The PRO of CKAAD's published code; not defined where scores are infinite, which the exact metrics allow.
+fn pro_per_image(maps: &[Map]) -> Option<f64> {
+    let masked = maps
+        .iter()
+        .filter_map(|map| Some(map.with_mask(map.mask.as_deref()?)));
+    let masked: Vec<ScoreMap<'_>> = masked.collect();
+    mean_image_aupro_sampled(&masked, AUPRO_LIMIT, ThresholdGrid::CKAAD).unwrap_or_default()
 }
 
 /// What the report is made from.
@@ -131,7 +147,11 @@ impl Figures<'_> {
         let anomalous = labels.iter().filter(|&&label| label).count();
         let pixel = (measured.has_masks && !measured.input.is_empty())
             .then(|| measure(measured.input.iter()).map(pixel_quality))
-            .transpose()?;
+            .transpose()?
+            .map(|quality| Quality {
+                pro_per_image: pro_per_image(&measured.input),
+                ..quality
+            });
         let original = measured.original.as_ref().filter(|maps| !maps.is_empty());
         let original = original
             .map(|maps| measure(maps.iter()).map(pixel_quality))

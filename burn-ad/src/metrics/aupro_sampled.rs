@@ -1,5 +1,7 @@
 //! AUPRO as the published code bases compute it, for comparing with their tables only.
 
+use rayon::prelude::*;
+
 use super::aupro::check_limit;
 use super::pixel::RankedMaps;
 use super::score_map::ScoreMap;
@@ -87,15 +89,14 @@ pub fn mean_image_aupro_sampled(
     limit: f64,
     grid: ThresholdGrid,
 ) -> Result<Option<f64>> {
-    let (mut sum, mut images) = (0.0, 0_usize);
-    for (index, map) in maps.iter().enumerate() {
+    let images = maps.par_iter().enumerate().map(|(index, map)| {
         map.check(index)?;
-        if let Some(value) = aupro_sampled(std::slice::from_ref(map), limit, grid)? {
-            sum += value;
-            images += 1;
-        }
-    }
-    Ok((images > 0).then(|| sum / images as f64))
+        aupro_sampled(std::slice::from_ref(map), limit, grid)
+    });
+    // Summed in the order of the maps, whichever was done first.
+    let values: Vec<Option<f64>> = images.collect::<Result<_>>()?;
+    let values: Vec<f64> = values.into_iter().flatten().collect();
+    Ok((!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64))
 }
 
 /// Trapezoid area over rates divided by the largest one; points ordered by rising rate.

@@ -80,6 +80,10 @@ pub struct Quality {
     pub best_f1_accuracy: Option<f64>,
     /// Area under the per-region overlap up to a false-positive rate of 0.3, divided by 0.3 (pixels only).
     pub aupro: Option<f64>,
+    /// The "PRO" of CKAAD's published code, for comparing with its tables only: the mean of what each anomalous image
+    /// reaches alone, at 200 thresholds of its own, up to a false-positive rate of 0.3 (pixels only).
+    #[serde(default)]
+    pub pro_per_image: Option<f64>,
 }
 
 /// Decisions at the model's threshold, "positive" meaning anomalous.
@@ -240,11 +244,20 @@ impl EvalReport {
             ("image AUROC", self.image.auroc, 4),
             ("image average precision", self.image.average_precision, 4),
             ("image best F1 (test-set threshold)", self.image.best_f1, 4),
-            ("image accuracy at best F1", self.image.best_f1_accuracy, 4),
+            (
+                "image accuracy at best F1 (test-set threshold)",
+                self.image.best_f1_accuracy,
+                4,
+            ),
             ("pixel AUROC", pixel.auroc, 4),
             ("pixel average precision", pixel.average_precision, 4),
             ("pixel best F1 (test-set threshold)", pixel.best_f1, 4),
             ("AUPRO (limit 0.3)", pixel.aupro, 4),
+            (
+                "PRO per image (own thresholds, as CKAAD)",
+                pixel.pro_per_image,
+                4,
+            ),
             ("class accuracy", self.class_accuracy, 4),
             ("threshold (image score)", self.threshold, 4),
             (

@@ -20,10 +20,16 @@ pub struct Figures<T> {
     pub pixel_auroc: T,
     /// Area under the per-region overlap up to a false-positive rate of 0.3.
     pub aupro: T,
+    /// The mean over images of CKAAD's published PRO; see [`Quality`](super::eval::Quality::pro_per_image).
+    #[serde(default)]
+    pub pro_per_image: T,
     /// Average precision over images.
     pub image_average_precision: T,
     /// The best F1 over images; its threshold is chosen on the test set.
     pub image_best_f1: T,
+    /// Share of right decisions at that threshold.
+    #[serde(default)]
+    pub image_best_f1_accuracy: T,
     /// For datasets of several products the mean over products of what is above over all images; it does not ask
     /// that scores of different products can be compared.
     #[serde(default)]
@@ -43,18 +49,20 @@ pub struct Figures<T> {
     pub peak_memory_mib: T,
 }
 
-const COUNT: usize = 11;
+const COUNT: usize = 13;
 
-/// Figures that only datasets of several products have; tables leave them out elsewhere.
-const OF_PRODUCTS: Range<usize> = 5..9;
+/// Figures that need masks, or several products; tables leave them out where no row has them.
+const OPTIONAL: [Range<usize>; 2] = [1..4, 7..11];
 
 /// Of each figure: its key in files, its title, and its decimals in tables.
 const COLUMNS: [(&str, &str, usize); COUNT] = [
     ("image_auroc", "image AUROC", 4),
     ("pixel_auroc", "pixel AUROC", 4),
     ("aupro", "AUPRO", 4),
+    ("pro_per_image", "PRO per image", 4),
     ("image_average_precision", "image AP", 4),
     ("image_best_f1", "best F1", 4),
+    ("image_best_f1_accuracy", "accuracy at best F1", 4),
     ("mean_image_auroc", "image AUROC, mean of products", 4),
     ("mean_pixel_auroc", "pixel AUROC, mean", 4),
     ("mean_aupro", "AUPRO, mean", 4),
@@ -70,8 +78,10 @@ impl<T: Copy> Figures<T> {
             self.image_auroc,
             self.pixel_auroc,
             self.aupro,
+            self.pro_per_image,
             self.image_average_precision,
             self.image_best_f1,
+            self.image_best_f1_accuracy,
             self.mean_image_auroc,
             self.mean_pixel_auroc,
             self.mean_aupro,
@@ -86,8 +96,10 @@ impl<T: Copy> Figures<T> {
             image_auroc,
             pixel_auroc,
             aupro,
+            pro_per_image,
             image_average_precision,
             image_best_f1,
+            image_best_f1_accuracy,
             mean_image_auroc,
             mean_pixel_auroc,
             mean_aupro,
@@ -99,8 +111,10 @@ impl<T: Copy> Figures<T> {
             image_auroc,
             pixel_auroc,
             aupro,
+            pro_per_image,
             image_average_precision,
             image_best_f1,
+            image_best_f1_accuracy,
             mean_image_auroc,
             mean_pixel_auroc,
             mean_aupro,
@@ -119,8 +133,10 @@ impl From<&EvalReport> for Figures<Option<f64>> {
             image_auroc: report.image.auroc,
             pixel_auroc: pixel.auroc,
             aupro: pixel.aupro,
+            pro_per_image: pixel.pro_per_image,
             image_average_precision: report.image.average_precision,
             image_best_f1: report.image.best_f1,
+            image_best_f1_accuracy: report.image.best_f1_accuracy,
             mean_image_auroc: mean.image_auroc,
             mean_pixel_auroc: mean.pixel_auroc,
             mean_aupro: mean.aupro,
@@ -285,8 +301,8 @@ impl ExperimentReport {
         let axes = self.axes.iter().map(|axis| (axis.as_str(), Align::Left));
         let has = |figure: usize| {
             let mut cells = self.cells.iter();
-            !OF_PRODUCTS.contains(&figure)
-                || cells.any(|cell| cell.figures.values()[figure].is_some())
+            let optional = OPTIONAL.iter().any(|range| range.contains(&figure));
+            !optional || cells.any(|cell| cell.figures.values()[figure].is_some())
         };
         let shown: Vec<usize> = (0..COUNT).filter(|&figure| has(figure)).collect();
         let figures = shown

@@ -61,6 +61,47 @@ fn means_over_products_are_shown_where_there_are_products() {
 }
 
 #[test]
+fn figures_of_masks_are_shown_where_there_are_masks() {
+    let of_images = Figures {
+        image_best_f1: Some(0.75),
+        image_best_f1_accuracy: Some(0.625),
+        ..figures(0.8, None)
+    };
+    let report = |figures| {
+        let cells = [cell("one", &[Ok(figures)])];
+        ExperimentReport::new("oct", "flex", vec!["variant".to_owned()], &cells)
+    };
+    let text = report(of_images).table().text();
+    for part in ["image AUROC", "best F1", "accuracy at best F1", "0.6250"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(
+        !text.contains("pixel AUROC") && !text.contains("PRO"),
+        "{text}"
+    );
+    let of_pixels = Figures {
+        pro_per_image: Some(0.5),
+        ..of_images
+    };
+    let text = report(of_pixels).table().text();
+    assert!(
+        text.contains("PRO per image") && !text.contains("AUPRO"),
+        "{text}"
+    );
+}
+
+/// Lines of runs that were written before a figure was known.
+#[test]
+fn older_figures_are_read() {
+    let mut value = serde_json::to_value(figures(0.8, Some(0.5))).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    fields.remove("pro_per_image").unwrap();
+    fields.remove("image_best_f1_accuracy").unwrap();
+    let read: Figures<Option<f64>> = serde_json::from_value(value).unwrap();
+    assert_eq!(read, figures(0.8, Some(0.5)));
+}
+
+#[test]
 fn the_table_shows_spreads_gaps_and_reasons() {
     let text = example().table().text();
     let lines: Vec<&str> = text.lines().collect();

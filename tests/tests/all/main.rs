@@ -7,6 +7,7 @@
 mod backbone_parity;
 mod backends;
 mod bgad_conformance;
+mod ckaad_metrics;
 mod ckaad_parity;
 mod data_check;
 mod data_geometry;

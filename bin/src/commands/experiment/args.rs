@@ -8,8 +8,9 @@ use burn_ad::{Error, Result};
 use clap::{Args, ValueEnum};
 
 use super::FOLDER;
+use super::axes::{Axis, Variant};
 use super::demo;
-use super::grid::{Axis, Grid, Split, Variant};
+use super::grid::{Grid, Split};
 use crate::commands::MachineArgs;
 use crate::commands::data::product_parser;
 use crate::commands::flags::{ImageArgs, MethodArgs, RunArgs, given, only};

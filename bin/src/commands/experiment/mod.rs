@@ -1,6 +1,7 @@
 //! `burn-ad experiment`: a grid of trainings and evaluations, compared in one table.
 
 mod args;
+mod axes;
 mod demo;
 mod execute;
 mod grid;
