@@ -16,7 +16,7 @@ from torch.nn.functional import instance_norm, leaky_relu, normalize, relu, soft
 
 RESNET_STRIDES, LITE_STRIDES = (4, 8, 16, 32), (2, 4, 8, 16, 32)
 BASIC, WIDE = (64, 128, 256, 512), (256, 512, 1024, 2048)
-# Kind, width of the middle convolution, strides and channels of the levels, blocks of the latent, blocks of stages (deepest first).
+# Kind, width of the middle convolution, strides and channels of the levels, blocks of the latent and of stages (deepest first).
 BACKBONES = {
     "resnet18": ("basic", 1, RESNET_STRIDES, BASIC, 2, (2, 2, 2, 2)),
     "resnet50": ("bottleneck", 1, RESNET_STRIDES, WIDE, 3, (3, 4, 6, 3)),
@@ -39,13 +39,15 @@ class Architecture:
     levels: list  # (stride, channels) from the deepest tap to the shallowest, levels that are no tap included
     latent_blocks: int
     stage_blocks: tuple
+    signed: bool  # the taps of an EfficientNet are not rectified
 
     @classmethod
     def of(cls, backbone, strides):
         kind, width, every, channels, latent_blocks, stage_blocks = BACKBONES[backbone]
         widths = dict(zip(every, channels))
         levels = [(s, widths[s]) for s in reversed(every) if strides[0] <= s <= strides[-1]]
-        return cls(kind, width, tuple(strides), tuple(widths[s] for s in strides), levels, latent_blocks, stage_blocks)
+        return cls(kind, width, tuple(strides), tuple(widths[s] for s in strides), levels, latent_blocks, stage_blocks,
+                   "efficientnet" in backbone)
 
     def steps(self, tap):
         """Halvings from this tap to the grid of the deepest."""
@@ -68,10 +70,12 @@ class Normed(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block. `change` is "down" (stride 2), "up" (a transposed 2x2 convolution with stride 2) or None."""
+    """A residual block. `change` is "down" (stride 2), "up" (a transposed 2x2 convolution with stride 2) or None; what a `signed` one
+    gives is not rectified."""
 
-    def __init__(self, architecture, norm, inputs, outputs, change=None):
+    def __init__(self, architecture, norm, inputs, outputs, change=None, signed=False):
         super().__init__()
+        self.signed = signed
         down = 2 if change == "down" else 1
 
         def spatial(inputs, outputs):
@@ -101,13 +105,15 @@ class Block(nn.Module):
             y = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(y))
             if i < self.count:
                 y = relu(y)
-        return relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        y = y + (x if self.shortcut is None else self.shortcut(x))
+        return y if self.signed else relu(y)
 
 
-def stage(architecture, norm, inputs, outputs, blocks, change):
-    """Its first block changes grid and channels."""
-    first = Block(architecture, norm, inputs, outputs, change)
-    return nn.Sequential(first, *(Block(architecture, norm, outputs, outputs) for _ in range(blocks - 1)))
+def stage(architecture, norm, inputs, outputs, blocks, change, signed=False):
+    """Its first block changes grid and channels, its last is signed where the stage is."""
+    first = Block(architecture, norm, inputs, outputs, change, signed and blocks == 1)
+    others = (Block(architecture, norm, outputs, outputs, signed=signed and i == blocks - 1) for i in range(1, blocks))
+    return nn.Sequential(first, *others)
 
 
 def halving(inputs, outputs):
@@ -145,7 +151,7 @@ class Generator(nn.Module):
         self.reconstructed = [stride in architecture.strides for stride, _ in architecture.levels]
         before = 2 * architecture.channels[-1]
         for (_, channels), blocks in zip(architecture.levels, architecture.stage_blocks):
-            self.decoder.append(stage(architecture, norm, before, channels, blocks, "up"))
+            self.decoder.append(stage(architecture, norm, before, channels, blocks, "up", architecture.signed))
             before = channels
 
     def forward(self, maps):

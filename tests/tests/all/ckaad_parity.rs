@@ -282,7 +282,10 @@ impl Setting {
                 let shape = [images, info[level].channels, grid, grid];
                 // `fill` has a rule of its own for "input"; these have the one of 4-D tensors.
                 let values = fill(&format!("{inputs}.{group}.{tap}"), &shape);
-                let values = values.into_iter().map(f32::abs).collect();
+                let signed = backbone.name().contains("efficientnet");
+                let values = values.into_iter();
+                let values = values.map(|value| if signed { value } else { value.abs() });
+                let values: Vec<f32> = values.collect();
                 Tensor::from_data(TensorData::new(values, shape), &Default::default())
             });
             Tensor::cat(groups.collect(), 0)

@@ -155,9 +155,10 @@ impl CkaadConfig {
         }
     }
 
-    /// Whether known anomalies change what is learnt.
+    /// Whether known anomalies take part, in learning or in watching.
     pub fn uses_anomalies(&self) -> bool {
-        self.anomalies == AnomalySource::Known && self.strategy != Strategy::Recon
+        let takes_part = self.strategy != Strategy::Recon || self.validation != Validation::Off;
+        self.anomalies == AnomalySource::Known && takes_part
     }
 
     /// # Errors

@@ -4,7 +4,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::config::{AnomalySource, CkaadConfig};
+use super::config::CkaadConfig;
 use crate::augment::Elastic;
 use crate::backbone::Backbone;
 use crate::data::{Batch, Loaded, Loader, Region, Sample, for_each_batch};
@@ -79,9 +79,9 @@ impl<'a, B: Backend> Pool<'a, B> {
             batch_size: run.batch_size,
             device: run.device.clone(),
         };
-        let anomalies: &[Sample] = match config.anomalies {
-            AnomalySource::Known if config.uses_anomalies() => data.anomalous,
-            _ => &[],
+        let anomalies: &[Sample] = match config.uses_anomalies() {
+            true => data.anomalous,
+            false => &[],
         };
         pool.normals = pool.read(data.fit, Key::Normal, run)?;
         if pool.normals.is_empty() {

@@ -68,8 +68,12 @@ impl<B: Backend> AutoEncoder<B> {
             .clone()
             .zip(&plan.stages)
             .map(|(&(outputs, _), &blocks)| {
-                let stage = maker.stage(channels, outputs, blocks, Scale::Double);
+                let mut stage = maker.stage(channels, outputs, blocks, Scale::Double);
                 channels = outputs;
+                if plan.signed {
+                    let last = stage.pop().map(Block::signed);
+                    stage.extend(last);
+                }
                 stage
             })
             .collect();

@@ -21,6 +21,9 @@ pub(super) enum Scale {
 pub(super) struct Block<B: Backend> {
     main: Vec<Layer<B>>,
     shortcut: Option<Layer<B>>,
+    /// Follows the sum of both.
+    #[module(skip)]
+    last: Activation,
 }
 
 /// Draws layers one after the other.
@@ -93,12 +96,24 @@ impl<B: Backend> Maker<'_, B> {
         };
         let differs = scale != Scale::Keep || inputs != outputs;
         let shortcut = differs.then(|| self.scaling(inputs, outputs, 1, scale));
-        Block { main, shortcut }
+        Block {
+            main,
+            shortcut,
+            last: Activation::Relu,
+        }
     }
 }
 
 impl<B: Backend> Block<B> {
-    /// `relu(main(x) + shortcut(x))`.
+    /// The same without a rectifier behind the sum.
+    pub(super) fn signed(self) -> Self {
+        Self {
+            last: Activation::Identity,
+            ..self
+        }
+    }
+
+    /// `relu(main(x) + shortcut(x))`, or without the rectifier.
     pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let residual = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x.clone(), None, Activation::Identity),
@@ -107,9 +122,9 @@ impl<B: Backend> Block<B> {
         let mut residual = Some(residual);
         let last = self.main.len() - 1;
         let layers = self.main.iter().enumerate();
-        layers.fold(x, |x, (index, layer)| {
-            let added = if index == last { residual.take() } else { None };
-            layer.forward(x, added, Activation::Relu)
+        layers.fold(x, |x, (index, layer)| match index == last {
+            true => layer.forward(x, residual.take(), self.last),
+            false => layer.forward(x, None, Activation::Relu),
         })
     }
 }

@@ -19,8 +19,8 @@ pub enum BlockKind {
 /// An auto-encoder before it has weights.
 ///
 /// ResNets are mirrored in their own block type. EfficientNets are mirrored in basic blocks, two a
-/// stage, with the widths of their taps: their own blocks squeeze to a third of the width of a
-/// ResNet's and their normalisation was trained away, so nothing is gained by repeating them.
+/// stage, with the widths of their taps; since these are not rectified, the last block of a decoder stage
+/// is not, either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReconstructionPlan {
     /// The blocks of all stages.
@@ -32,6 +32,8 @@ pub struct ReconstructionPlan {
     pub levels: Vec<(usize, bool)>,
     /// Blocks of each decoder stage, deepest first, one a level.
     pub stages: Vec<usize>,
+    /// Whether taps have values below zero.
+    pub signed: bool,
     /// What follows each convolution.
     pub norm: NormKind,
 }
@@ -74,6 +76,7 @@ impl ReconstructionPlan {
             latent_blocks,
             stages: depths[..levels.len()].to_vec(),
             levels,
+            signed: matches!(backbone, BackboneConfig::EfficientNet(_)),
             norm,
         })
     }
