@@ -3,6 +3,7 @@
 //! A [`Work`] names a piece of work and its size; [`Work::prepare`] makes its data, from fixed seeds,
 //! and gives back what is to be timed.
 
+pub mod ckaad;
 pub mod flow;
 pub mod maps;
 pub mod noise;

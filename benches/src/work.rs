@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::maps::Maps;
 use crate::resnet::ResNet18;
-use crate::{flow, noise};
+use crate::{ckaad, flow, noise};
 
 /// The taps that anomaly detectors use; every backbone has them.
 const STRIDES: [usize; 4] = [4, 8, 16, 32];
@@ -47,6 +47,19 @@ pub enum Work {
         /// Images at once.
         batch: usize,
         /// Their side in pixels.
+        size: usize,
+    },
+    /// A step of both players of CKAAD on feature maps that are there.
+    CkaadStep {
+        /// Whose maps are reconstructed.
+        backbone: BackboneConfig,
+        /// Strides of the taps.
+        strides: &'static [usize],
+        /// Normal images.
+        normal: usize,
+        /// Anomalous images.
+        anomalous: usize,
+        /// Side of the images in pixels.
         size: usize,
     },
     /// The nearest member of a bank for each query, as N-pad and PatchCore search it.
@@ -93,6 +106,7 @@ impl Work {
             } => format!("features-{backbone}-b{batch}"),
             Self::FlowStep { channels, .. } => format!("flow-step-{channels}"),
             Self::ConvStep { .. } => "conv-step".to_owned(),
+            Self::CkaadStep { backbone, .. } => format!("ckaad-step-{backbone}"),
             Self::Nearest { .. } => "nearest".to_owned(),
             Self::Mahalanobis { width, .. } => format!("mahalanobis-{width}"),
             Self::Aupro { .. } => "aupro".to_owned(),
@@ -104,6 +118,9 @@ impl Work {
     pub fn images(&self) -> Option<usize> {
         match self {
             Self::Features { batch, .. } | Self::ConvStep { batch, .. } => Some(*batch),
+            Self::CkaadStep {
+                normal, anomalous, ..
+            } => Some(normal + anomalous),
             _ => None,
         }
     }
@@ -135,6 +152,24 @@ impl Work {
                 let network = ResNet18::<AB>::new(device);
                 let images = random::<AB, 4>(4, [batch, 3, size, size], device);
                 Box::new(move || read_one(network.step(images.clone())))
+            }
+            Self::CkaadStep {
+                backbone,
+                strides,
+                normal,
+                anomalous,
+                size,
+            } => {
+                let mut learner = ckaad::learner::<AB>(backbone, strides, size, device);
+                let images = [normal + anomalous, size];
+                let features =
+                    ckaad::features::<AB::InnerBackend>(backbone, strides, images, device);
+                let device = device.clone();
+                Box::new(move || {
+                    let figures = learner.step(&features, normal);
+                    black_box(figures.expect("the losses stay finite"));
+                    wait::<AB>(&device);
+                })
             }
             Self::Nearest {
                 queries,
@@ -184,6 +219,16 @@ impl fmt::Display for Work {
             Self::ConvStep { batch, size } => {
                 write!(f, "ResNet-18 training step, {batch} x {size} x {size}")
             }
+            Self::CkaadStep {
+                backbone,
+                normal,
+                anomalous,
+                size,
+                ..
+            } => write!(
+                f,
+                "CKAAD step, {backbone}, {normal} + {anomalous} x {size} x {size}"
+            ),
             Self::Nearest {
                 queries,
                 width,
@@ -271,6 +316,13 @@ mod tests {
                 side: 4,
             },
             Work::ConvStep { batch: 1, size: 32 },
+            Work::CkaadStep {
+                backbone: "tf_efficientnet_lite0".parse().expect("known"),
+                strides: &[8, 16],
+                normal: 2,
+                anomalous: 1,
+                size: 64,
+            },
             Work::Nearest {
                 queries: 5,
                 width: 7,

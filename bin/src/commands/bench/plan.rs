@@ -20,6 +20,8 @@ pub(super) enum Group {
     FlowStep,
     /// A training step of ResNet-18, with batch normalisation in training mode.
     ConvStep,
+    /// A training step of CKAAD: discriminator, then auto-encoder.
+    CkaadStep,
     /// Nearest neighbours and Mahalanobis distances.
     Scoring,
     /// AUPRO, and all pixel metrics.
@@ -96,6 +98,7 @@ pub(super) struct Plan {
     pub(super) size: usize,
     flow_step: Work,
     conv_step: Work,
+    ckaad_steps: Vec<Work>,
     nearest: Work,
     /// Side of the grid, and dimensions.
     mahalanobis: (usize, &'static [usize]),
@@ -127,6 +130,22 @@ impl Plan {
                 batch: 8,
                 size: 128,
             },
+            ckaad_steps: vec![
+                Work::CkaadStep {
+                    backbone: known("resnet18"),
+                    strides: &[8, 16],
+                    normal: 8,
+                    anomalous: 8,
+                    size: 256,
+                },
+                Work::CkaadStep {
+                    backbone: known("wide_resnet50_2"),
+                    strides: &[4, 8, 16],
+                    normal: 4,
+                    anomalous: 4,
+                    size: 256,
+                },
+            ],
             nearest: Work::Nearest {
                 queries: 1024,
                 width: 384,
@@ -151,6 +170,13 @@ impl Plan {
                 side: 16,
             },
             conv_step: Work::ConvStep { batch: 2, size: 32 },
+            ckaad_steps: vec![Work::CkaadStep {
+                backbone: known("tf_efficientnet_lite0"),
+                strides: &[8, 16],
+                normal: 2,
+                anomalous: 1,
+                size: 64,
+            }],
             nearest: Work::Nearest {
                 queries: 64,
                 width: 48,
@@ -192,6 +218,7 @@ impl Plan {
             }
             Group::FlowStep => vec![self.flow_step],
             Group::ConvStep => vec![self.conv_step],
+            Group::CkaadStep => self.ckaad_steps.clone(),
             Group::Scoring => {
                 let (side, widths) = self.mahalanobis;
                 let distances = widths
@@ -226,7 +253,7 @@ mod tests {
         plan.batches = vec![1, 8, 1];
         plan.groups.push(Group::Metrics);
         let tasks = plan.tasks();
-        assert_eq!(tasks.len(), 8 + 1 + 1 + 3 + 2 + 1);
+        assert_eq!(tasks.len(), 8 + 1 + 1 + 2 + 3 + 2 + 1);
         let mut names: Vec<String> = tasks.iter().map(Task::name).collect();
         names.sort();
         names.dedup();
