@@ -1,6 +1,6 @@
 //! Auto-encoder and discriminator while they learn from one another.
 
-use burn::module::Module;
+use burn::module::{AutodiffModule, Module};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -25,16 +25,16 @@ pub struct Learner<AB: AutodiffBackend> {
     strategy: Strategy,
     loss: LossConfig,
     schedule: ScheduleConfig,
-    generator: AutoEncoder<AB>,
-    optimiser: Optimiser<AutoEncoder<AB>, AB>,
-    adversary: Option<Adversary<AB>>,
+    generator: Player<AutoEncoder<AB>, AB>,
+    adversary: Option<Player<Discriminator<AB>, AB>>,
     device: AB::Device,
 }
 
-/// A discriminator and its optimiser.
-struct Adversary<AB: AutodiffBackend> {
-    discriminator: Discriminator<AB>,
-    optimiser: Optimiser<Discriminator<AB>, AB>,
+/// A network and its optimiser.
+struct Player<M: AutodiffModule<AB>, AB: AutodiffBackend> {
+    /// Absent only while a step changes it: in place, where nobody else holds its tensors.
+    network: Option<M>,
+    optimiser: Optimiser<M, AB>,
 }
 
 /// Figures of one step.
@@ -114,12 +114,8 @@ impl<AB: AutodiffBackend> Learner<AB> {
             strategy: config.strategy,
             loss: config.loss,
             schedule: config.schedule,
-            optimiser: Optimiser::new(&generator, ADAM, device),
-            generator,
-            adversary: discriminator.map(|discriminator| Adversary {
-                optimiser: Optimiser::new(&discriminator, ADAM, device),
-                discriminator,
-            }),
+            generator: Player::new(generator, device),
+            adversary: discriminator.map(|discriminator| Player::new(discriminator, device)),
             device: device.clone(),
         }
     }
@@ -139,7 +135,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
         let features: Vec<Tensor<AB, 4>> =
             features.iter().cloned().map(Tensor::from_inner).collect();
         let images = features[0].dims()[0];
-        let reconstructions = self.generator.forward(&features);
+        let reconstructions = self.generator.network().forward(&features);
         let objective = Objective {
             strategy: self.strategy,
             loss: self.loss,
@@ -161,9 +157,9 @@ impl<AB: AutodiffBackend> Learner<AB> {
             && let Some(adversary) = &mut self.adversary
         {
             let mut game =
-                adversary.step(&objective, &features, &reconstructions, &self.schedule)?;
+                adversary.judge(&objective, &features, &reconstructions, &self.schedule)?;
             // Its parameters are constants now.
-            let discriminator = adversary.discriminator.clone().no_grad();
+            let discriminator = adversary.network().clone().no_grad();
             let added = objective.of_generator(&discriminator.forward(&reconstructions));
             game.generator = scalar(&added);
             figures.game = Some(game);
@@ -176,22 +172,20 @@ impl<AB: AutodiffBackend> Learner<AB> {
             learning_rate: self.schedule.learning_rate,
             clip: None,
         };
-        let generator = self.generator.clone();
-        let gradients = total.backward();
-        (self.generator, _) = self.optimiser.step(generator, gradients, descent);
+        // The maps hold parameters in the graph, and the graph goes with the backward pass.
+        drop(reconstructions);
+        self.generator.step(total.backward(), descent);
         Ok(figures)
     }
 
     /// The auto-encoder as it is.
     pub fn generator(&self) -> &AutoEncoder<AB> {
-        &self.generator
+        self.generator.network()
     }
 
     /// The discriminator as it is, where one takes part.
     pub fn discriminator(&self) -> Option<&Discriminator<AB>> {
-        self.adversary
-            .as_ref()
-            .map(|adversary| &adversary.discriminator)
+        self.adversary.as_ref().map(Player::network)
     }
 
     /// Names and contents of all that a checkpoint needs.
@@ -200,12 +194,9 @@ impl<AB: AutodiffBackend> Learner<AB> {
     /// When an optimiser cannot be serialised.
     pub(super) fn parts(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut networks = TensorSet::default();
-        save(&self.generator, GENERATOR, &mut networks);
-        let mut parts = vec![(format!("{GENERATOR}.adam"), self.optimiser.to_bytes()?)];
+        let mut parts = vec![self.generator.part(GENERATOR, &mut networks)?];
         if let Some(adversary) = &self.adversary {
-            save(&adversary.discriminator, DISCRIMINATOR, &mut networks);
-            let adam = adversary.optimiser.to_bytes()?;
-            parts.push((format!("{DISCRIMINATOR}.adam"), adam));
+            parts.push(adversary.part(DISCRIMINATOR, &mut networks)?);
         }
         parts.push(("networks".to_owned(), networks.to_bytes()?));
         Ok(parts)
@@ -220,18 +211,12 @@ impl<AB: AutodiffBackend> Learner<AB> {
         take: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
     ) -> Result<Self> {
         let mut networks = TensorSet::from_bytes(&take("networks")?)?;
-        self.generator = load(self.generator, GENERATOR, &mut networks)?;
-        let adam = take(&format!("{GENERATOR}.adam"))?;
-        self.optimiser
-            .restore(&self.generator, adam, &self.device)?;
-        if let Some(mut adversary) = self.adversary.take() {
-            adversary.discriminator = load(adversary.discriminator, DISCRIMINATOR, &mut networks)?;
-            let adam = take(&format!("{DISCRIMINATOR}.adam"))?;
-            let discriminator = &adversary.discriminator;
-            adversary
-                .optimiser
-                .restore(discriminator, adam, &self.device)?;
-            self.adversary = Some(adversary);
+        self.generator = self
+            .generator
+            .restored(GENERATOR, &mut networks, take, &self.device)?;
+        if let Some(adversary) = self.adversary.take() {
+            let restored = adversary.restored(DISCRIMINATOR, &mut networks, take, &self.device)?;
+            self.adversary = Some(restored);
         }
         networks.finish()?;
         Ok(self)
@@ -250,18 +235,67 @@ fn not_finite(who: &str) -> Error {
     Error::numeric(format!("the loss of {who} is not finite"))
 }
 
-impl<AB: AutodiffBackend> Adversary<AB> {
-    fn step(
+/// The name of an optimiser's part of a checkpoint.
+fn adam(name: &str) -> String {
+    format!("{name}.adam")
+}
+
+impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Player<M, AB> {
+    fn new(network: M, device: &AB::Device) -> Self {
+        Self {
+            optimiser: Optimiser::new(&network, ADAM, device),
+            network: Some(network),
+        }
+    }
+
+    fn network(&self) -> &M {
+        self.network.as_ref().expect("it is back after each step")
+    }
+
+    /// One step; the norm of the gradients where they are clipped.
+    fn step(&mut self, gradients: AB::Gradients, descent: Descent) -> Option<f64> {
+        let network = self.network.take().expect("it is back after each step");
+        let (network, norm) = self.optimiser.step(network, gradients, descent);
+        self.network = Some(network);
+        norm
+    }
+
+    /// The optimiser for a checkpoint; adds the network's tensors to those of others.
+    fn part(&self, name: &str, networks: &mut TensorSet) -> Result<(String, Vec<u8>)> {
+        save(self.network(), name, networks);
+        Ok((adam(name), self.optimiser.to_bytes()?))
+    }
+
+    /// Takes over what [`part`](Self::part) gave.
+    fn restored(
+        mut self,
+        name: &str,
+        networks: &mut TensorSet,
+        take: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
+        device: &AB::Device,
+    ) -> Result<Self> {
+        let network = self.network.take().expect("it is back after each step");
+        let network = load(network, name, networks)?;
+        self.optimiser
+            .restore(&network, take(&adam(name))?, device)?;
+        self.network = Some(network);
+        Ok(self)
+    }
+}
+
+impl<AB: AutodiffBackend> Player<Discriminator<AB>, AB> {
+    /// A step of the discriminator, on reconstructions that stay as they are.
+    fn judge(
         &mut self,
         objective: &Objective,
         features: &[Tensor<AB, 4>],
         reconstructions: &[Tensor<AB, 4>],
         schedule: &ScheduleConfig,
     ) -> Result<Game> {
-        let fixed: Vec<Tensor<AB, 4>> =
-            reconstructions.iter().map(|x| x.clone().detach()).collect();
-        let real = self.discriminator.forward(features);
-        let generated = self.discriminator.forward(&fixed);
+        let fixed = reconstructions.iter().map(|x| x.clone().detach());
+        let fixed: Vec<Tensor<AB, 4>> = fixed.collect();
+        let real = self.network().forward(features);
+        let generated = self.network().forward(&fixed);
         let loss = objective.of_discriminator(&real, &generated);
         let mut game = objective.means(&real, &generated);
         game.discriminator = scalar(&loss);
@@ -272,10 +306,8 @@ impl<AB: AutodiffBackend> Adversary<AB> {
             learning_rate: schedule.discriminator_rate,
             clip: Some(schedule.clip),
         };
-        let discriminator = self.discriminator.clone();
-        let (discriminator, norm) = self.optimiser.step(discriminator, loss.backward(), descent);
-        self.discriminator = discriminator;
-        game.gradient = norm.unwrap_or_default();
+        drop((real, generated, fixed));
+        game.gradient = self.step(loss.backward(), descent).unwrap_or_default();
         Ok(game)
     }
 }

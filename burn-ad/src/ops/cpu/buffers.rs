@@ -8,8 +8,9 @@ use std::cell::RefCell;
 
 use burn_flex::{FlexTensor, Layout};
 
-/// Memory kept by one thread, in values: 64 MiB.
-const LIMIT: usize = 16 << 20;
+/// Memory kept by one thread, in values: 2 GiB. It was all in use at one time: a training step gives the
+/// maps of its forward pass back one after the other, and the next step takes them again.
+const LIMIT: usize = 512 << 20;
 /// Smaller ones are left to the allocator, which is quick with them.
 const SMALLEST: usize = 4 << 10;
 
@@ -25,7 +26,10 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
         let index = fitting.min_by_key(|&index| kept[index].capacity())?;
         Some(kept.swap_remove(index))
     });
-    let mut values = kept.unwrap_or_default();
+    let Some(mut values) = kept else {
+        // Pages that the system clears when the threads of the kernel first write to them.
+        return vec![0.0; length];
+    };
     values.truncate(length);
     values.resize(length, 0.0);
     values
