@@ -43,7 +43,7 @@ say "what training and scoring consist of"
 if [ -z "${SKIP_PYTORCH:-}" ]; then
   say "beside PyTorch on the same GPU"
   "${PYTHON:-python3}" "$root/benches/pytorch/compare.py" --ours "$BURN_AD" --backend cuda --device cuda \
-    --only features,flow-step,conv-step,scoring --json "$out/compare.json" --markdown "$out/compare.md"
+    --only features,flow-step,conv-step,ckaad-step,scoring --json "$out/compare.json" --markdown "$out/compare.md"
 fi
 
 # name, then the options of one training
@@ -67,5 +67,8 @@ for data in "$@"; do
   # BGAD: tf_efficientnet_b6, 10 known anomalies, the preset's 25 meta epochs of 8 passes.
   train bgad "$data" --method bgad --backbone tf_efficientnet_b6 --anomalies 10 --protocol paper \
     ${WEIGHTS_BGAD:+--weights "$WEIGHTS_BGAD"}
+  # CKAAD: wide_resnet50_2, elastic twins, the preset's 200 epochs.
+  train ckaad "$data" --method ckaad --backbone wide_resnet50_2 --protocol paper \
+    ${WEIGHTS_NPAD:+--weights "$WEIGHTS_NPAD"}
 done
 say "done: $out"

@@ -10,7 +10,7 @@ use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::error::{Error, Result};
-use crate::ops::computes_on_cpu;
+use crate::ops::{computes_on_cpu, reuse};
 use crate::tensors::to_vec;
 use crate::train::{Adam, AdamSettings};
 
@@ -244,6 +244,8 @@ where
         let mut values = to_vec(tensor.inner());
         let adam = adam.get_or_insert_with(|| Adam::new(values.len(), self.settings));
         adam.step(&mut values, &gradient, self.learning_rate);
+        // For the next step's gradients, which are as large.
+        reuse(gradient);
         let tensor = Tensor::from_data(TensorData::new(values, shape), &device);
         let tensor = if learns {
             tensor.require_grad()

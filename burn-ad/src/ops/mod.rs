@@ -29,6 +29,7 @@ pub use arrange::{depth_to_space, join_channels};
 pub use blur::gaussian_blur;
 pub use channels::{position_mean, scale_channels};
 pub use conv::{Convolution, Prepared, Tail, conv2d, conv2d_with};
+pub(crate) use cpu::reuse;
 pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, computes_on_cpu, has_kernels};
 pub(crate) use mahalanobis::mahalanobis_in_window;
 pub use nearest::{Neighbours, distances};

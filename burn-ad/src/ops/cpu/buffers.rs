@@ -45,6 +45,14 @@ pub(crate) fn give_back(tensor: FlexTensor) {
     let Ok(memory) = tensor.with_layout(flat).into_data().bytes.try_into_vec() else {
         return;
     };
+    keep(memory);
+}
+
+/// Keeps memory for the next that [`take`] asks for.
+pub(crate) fn keep(memory: Vec<f32>) {
+    if memory.capacity() < SMALLEST {
+        return;
+    }
     KEPT.with_borrow_mut(|kept| {
         kept.push(memory);
         let mut total: usize = kept.iter().map(Vec::capacity).sum();

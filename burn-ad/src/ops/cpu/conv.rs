@@ -396,7 +396,7 @@ impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
             gradients.register::<Flex>(node.id, dx);
         }
         if let Some(node) = parents.next().flatten() {
-            let mut dw = vec![0.0; shape.iter().product()];
+            let mut dw = buffers::take(shape.iter().product());
             if plan.depthwise {
                 let (size, window) = (plan.size(), plan.window());
                 let mut packed = vec![0.0; dw.len()];

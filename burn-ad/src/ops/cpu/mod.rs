@@ -26,6 +26,7 @@ use burn::tensor::backend::Backend;
 
 use tensor::Cpu;
 
+pub(crate) use buffers::keep as reuse;
 pub use settings::{KERNELS_VARIABLE, Kernels, Precision};
 pub(crate) use tensor::{close, is_f32, kernels_for, open, row_major};
 pub(crate) use tracking::needs_gradient;

@@ -61,7 +61,8 @@ macro_rules! claims_against_flex {
         claims! {
             networks: every_tap_of_each_family_is_the_same;
             flows: likelihoods_and_gradients_of_a_flow_are_the_same;
-            training: a_step_of_every_loss_moves_a_flow_alike;
+            training: a_step_of_every_loss_moves_a_flow_alike,
+                a_step_of_both_players_of_ckaad_goes_alike;
             methods: npad_fitted_here_scores_as_fitted_on_flex,
                 a_model_file_gives_the_same_scores;
         }

@@ -3,12 +3,15 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::flow::Clamp;
 use burn_ad::method::bgad::{ChunkLoss, FlowLearner, LossConfig};
+use burn_ad::method::ckaad::{CkaadConfig, Learner, StepFigures};
+use burn_ad::network::save;
 use burn_ad::tensors::TensorSet;
 use burn_ad::train::AdamSettings;
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 
 use super::Place;
+use super::compare::{draw, tensor};
 use super::flows::{COUNT, GRID, config, flow, vectors};
 
 const LEARNING_RATE: f64 = 1e-3;
@@ -66,6 +69,72 @@ pub(crate) fn a_step_of_every_loss_moves_a_flow_alike<AB: AutodiffBackend>(place
             );
             compare(name, &mut start, &mut found, &mut expected, place);
         }
+    }
+}
+
+/// Channels of the two taps of Lite0 that are reconstructed.
+const CHANNELS: [usize; 2] = [40, 112];
+
+/// Both networks of CKAAD after one step, and what the step said.
+fn ckaad_step<AB: AutodiffBackend>(device: &AB::Device) -> (TensorSet, StepFigures) {
+    let config = CkaadConfig::medical();
+    let backbone = "tf_efficientnet_lite0".parse().expect("known");
+    let plan = config.plan(backbone).expect("has the taps");
+    let mut learner = Learner::<AB>::new(&config, &plan, 4, 1, device);
+    let features: Vec<_> = CHANNELS
+        .iter()
+        .zip([8, 4])
+        .map(|(&channels, side)| {
+            let shape = [2, channels, side, side];
+            let values = draw(&format!("features {channels}"), shape.iter().product());
+            tensor::<AB::InnerBackend, 4>(&values, shape, device)
+        })
+        .collect();
+    let figures = learner.step(&features, 1).expect("finite");
+    let mut tensors = TensorSet::default();
+    save(learner.generator(), "generator", &mut tensors);
+    let discriminator = learner.discriminator().expect("takes part");
+    save(discriminator, "discriminator", &mut tensors);
+    (tensors, figures)
+}
+
+pub(crate) fn a_step_of_both_players_of_ckaad_goes_alike<AB: AutodiffBackend>(place: &Place<AB>) {
+    let (mut expected, there) = ckaad_step::<Autodiff<Flex>>(&Default::default());
+    let (mut found, here) = ckaad_step::<AB>(&place.device);
+    let near = |a: f64, b: f64| {
+        let allowed = 10.0 * place.tolerances.features * b.abs();
+        assert!((a - b).abs() <= allowed, "{a} instead of {b}");
+    };
+    near(here.reconstruction, there.reconstruction);
+    let (here, there) = (here.game.expect("a game"), there.game.expect("a game"));
+    near(here.discriminator, there.discriminator);
+    near(here.generator, there.generator);
+    near(here.gradient, there.gradient);
+    // Adam's first step is as long for gradients that are rounding as for others, so most parameters must agree, not
+    // all.
+    let rates = |name: &str| match name.starts_with("generator") {
+        true => CkaadConfig::medical().schedule.learning_rate,
+        false => CkaadConfig::medical().schedule.discriminator_rate,
+    };
+    for ((name, found), (_, expected)) in found.iter_mut().zip(expected.iter_mut()) {
+        let apart = found.values.iter().zip(&expected.values);
+        let apart = apart.map(|(a, b)| f64::from((a - b).abs()) / rates(name));
+        let (mut far, mut sum) = (0, 0.0);
+        for distance in apart {
+            assert!(
+                distance <= 2.1,
+                "{name}: a step of {distance} learning rates"
+            );
+            far += usize::from(distance > place.tolerances.step);
+            sum += distance;
+        }
+        let count = found.values.len() as f64;
+        let share = far as f64 / count;
+        assert!(
+            share < 0.02,
+            "{name}: {share} of the parameters went elsewhere"
+        );
+        println!("{name}: {:.1e} learning rates apart", sum / count);
     }
 }
 
