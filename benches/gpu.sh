@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The measurements that wait for an NVIDIA GPU: `burn-ad bench` and its comparison with PyTorch on the same GPU, N-pad and
+# The measurements that wait for an NVIDIA GPU: `burn-ad bench` and its comparison with PyTorch on the same GPU, N-pad, CKAAD and
 # BGAD at the papers' sizes. It has not been run yet: there was no GPU at hand.
 #
 #   benches/gpu.sh OUT [DATA...]
