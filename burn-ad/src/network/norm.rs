@@ -90,6 +90,8 @@ impl<B: Backend> Running<B> {
         for (state, found) in [(&self.mean, centre), (&self.variance, variance)] {
             let before = state.value_sync();
             state.update((before * (1.0 - MOMENTUM) + found * MOMENTUM).detach());
+            // An update waits for the next one; whoever saves the network before that would miss it.
+            state.value_sync();
         }
     }
 
@@ -115,7 +117,9 @@ impl<B: Backend> Running<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::save;
     use crate::ops::testing::assert_close;
+    use crate::tensors::TensorSet;
     use burn::module::AutodiffModule;
     use burn_autodiff::Autodiff;
     use burn_flex::Flex;
@@ -140,6 +144,20 @@ mod tests {
             1.848_363,
         ];
         assert_close(y, &expected, 1e-4);
+    }
+
+    #[test]
+    fn what_is_saved_has_the_last_batch_in_it() {
+        let device = Default::default();
+        let norm = Norm::<AB>::new(NormKind::Batch, 1, &device);
+        let x = Tensor::<AB, 4>::from_floats([[[[1.0, 3.0]]]], &device);
+        for mean in [0.2, 0.38] {
+            norm.forward(x.clone(), None, Activation::Identity);
+            let mut saved = TensorSet::default();
+            save(&norm, "norm", &mut saved);
+            let found = saved.take("norm.running.mean", &[Some(1)]).expect("saved");
+            assert!((found.values[0] - mean).abs() < 1e-6, "{found:?}");
+        }
     }
 
     #[test]
