@@ -15,6 +15,8 @@ pub mod network;
 mod objective;
 mod pool;
 mod score;
+#[cfg(test)]
+mod tests;
 mod train;
 mod watch;
 
