@@ -65,7 +65,8 @@ fn known_anomalies_are_learnt_from_and_left_out_of_the_test() {
             "config.json",
             "model.json",
             "model.safetensors",
-            "train.jsonl"
+            "train.jsonl",
+            "train.svg"
         ]
     );
     let log = std::fs::read_to_string(dir.join("new/train.jsonl")).unwrap();
