@@ -10,7 +10,7 @@ use crate::world::{DONE, QUICK, Ran, USAGE, draw_kinds, json, predictions, run};
 const SIDE: u32 = 16;
 
 /// `digits`: 8 training and 3 test images each of the classes 0, 1 and 2, in IDX files.
-fn world() -> TempDir {
+pub(crate) fn world() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("digits");
     std::fs::create_dir(&root).unwrap();

@@ -66,25 +66,18 @@ fn a_killed_run_leaves_an_older_model_whole() {
     .ends_with(0);
 }
 
-#[test]
-fn a_run_that_was_stopped_goes_on_to_the_same_model() {
+/// Stops a training run of known anomalies on its way and goes on with it, with `args(MODEL)` long enough for that.
+///
+/// `other` is another setting of the method, `written` one as the command has it, `place` names what tells the lines of
+/// the log apart.
+fn goes_on(args: impl Fn(&str) -> Vec<String>, other: &str, written: &str, place: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     draw_kinds(dir, "plate");
-    // Long enough to be stopped on the way.
     let args = |model: &str, more: &[&str]| -> Vec<String> {
-        let mut args = bgad_args(model);
-        args.extend(
-            [
-                "--anomalies",
-                "2",
-                "--set",
-                "method.schedule.meta_epochs=12",
-            ]
-            .map(str::to_owned),
-        );
-        args.extend(more.iter().map(|&word| word.to_owned()));
-        args
+        let more = ["--anomalies", "2"].iter().chain(more);
+        let more = more.map(|&word| word.to_owned());
+        args(model).into_iter().chain(more).collect()
     };
     run(dir, args("whole", &[])).ends_with(DONE);
 
@@ -95,7 +88,7 @@ fn a_run_that_was_stopped_goes_on_to_the_same_model() {
         .spawn()
         .unwrap();
     let log = dir.join("new.train.jsonl");
-    // The third pass is over: the first meta epoch has left a checkpoint.
+    // The third pass is over, and further ones are to come.
     while std::fs::read_to_string(&log)
         .unwrap_or_default()
         .lines()
@@ -112,19 +105,14 @@ fn a_run_that_was_stopped_goes_on_to_the_same_model() {
         stdout: String::new(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     };
-    stopped.ends_with(FAILURE).says(&[
-        "new.checkpoint",
-        "--resume",
-        "'method.taps=[8]'",
-        "interrupted",
-    ]);
+    let said = ["new.checkpoint", "--resume", written, "interrupted"];
+    stopped.ends_with(FAILURE).says(&said);
     assert!(!dir.join("new").exists());
 
     run(dir, args("new", &[]))
         .ends_with(USAGE)
         .says(&["unfinished", "--resume", "--overwrite"]);
-    let other = ["--set", "method.loss.beta=0.2", "--resume"];
-    run(dir, args("new", &other))
+    run(dir, args("new", &["--set", other, "--resume"]))
         .ends_with(USAGE)
         .says(&["other settings", "--overwrite"]);
     run(dir, args("new", &["--resume"])).ends_with(DONE);
@@ -134,23 +122,44 @@ fn a_run_that_was_stopped_goes_on_to_the_same_model() {
         "the models differ"
     );
     assert_eq!(read("new/config.json"), read("whole/config.json"));
-    let passes = |model: &str| -> Vec<String> {
+    let passes = |model: &str| -> Vec<Vec<serde_json::Value>> {
         let log = String::from_utf8(read(&format!("{model}/train.jsonl"))).unwrap();
         let lines = log
             .lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         lines
-            .map(|line| {
-                format!(
-                    "{} {} {}",
-                    line["meta_epoch"], line["sub_epoch"], line["loss"]
-                )
-            })
+            .map(|line| place.iter().map(|&name| line[name].clone()).collect())
             .collect()
     };
-    assert_eq!(passes("new"), passes("whole"));
+    let whole = passes("whole");
+    assert!(whole.iter().flatten().all(serde_json::Value::is_number));
+    assert_eq!(passes("new"), whole);
     let left = files(dir)
         .into_iter()
         .filter(|name| name.starts_with("new."));
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_model() {
+    let args = |model: &str| {
+        let mut args = bgad_args(model);
+        let longer = ["--set", "method.schedule.meta_epochs=12"];
+        args.extend(longer.map(str::to_owned));
+        args
+    };
+    let place = ["meta_epoch", "sub_epoch", "loss"];
+    goes_on(args, "method.loss.beta=0.2", "'method.taps=[8]'", &place);
+}
+
+#[test]
+fn two_players_that_were_stopped_go_on_to_the_same_model() {
+    let args = |model: &str| {
+        let train = format!("train plate -o {model} --method ckaad-medical");
+        let words = crate::ckaad::words(&train, "--set method.schedule.epochs=12");
+        words.into_iter().map(str::to_owned).collect()
+    };
+    let place = ["epoch", "loss_rec", "loss_d", "energy_anomalous"];
+    let written = "'method.taps=[4,8]'";
+    goes_on(args, "method.loss.gamma=0.2", written, &place);
 }

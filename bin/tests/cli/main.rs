@@ -3,6 +3,7 @@
 
 mod augment;
 mod bench;
+mod ckaad;
 mod classes;
 mod data;
 mod eval;
