@@ -108,8 +108,8 @@ fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
         let a = read::<S, N>(simd, &a[range.clone()]);
         let b = read::<S, N>(simd, &b[range]);
         let mut sum = simd.mul_f32s(a[0], b[0]);
-        for n in 1..N {
-            sum = mul_add(simd, a[n], b[n], sum);
+        for (a, b) in a[1..].iter().zip(&b[1..]) {
+            sum = mul_add(simd, *a, *b, sum);
         }
         total += simd.reduce_sum_f32s(sum);
     });

@@ -14,6 +14,8 @@ const LEAKY: Activation = Activation::LeakyRelu(0.1);
 const EPSILON: f64 = 1e-5;
 
 /// A discriminator of either kind. What it gives has no range yet: an energy is its absolute value.
+// A training has one; Burn's modules cannot be boxed.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Discriminator<B: Backend> {
     /// Judges each position of each tap by itself.
