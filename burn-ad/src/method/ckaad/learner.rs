@@ -126,7 +126,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
     /// `normals` images are normal, the others anomalous.
     ///
     /// # Errors
-    /// When a loss is not finite; the step was not taken.
+    /// When a loss is not finite: the step of that player was not taken (the discriminator goes first).
     pub fn step(
         &mut self,
         features: &[Tensor<AB::InnerBackend, 4>],
