@@ -11,22 +11,56 @@ use burn_flex::{FlexTensor, Layout};
 /// Memory kept by one thread, in values: 2 GiB. It was all in use at one time: a training step gives the
 /// maps of its forward pass back one after the other, and the next step takes them again.
 const LIMIT: usize = 512 << 20;
+/// Memory that nobody has asked for in so many calls of [`take`], a few training steps, is given up:
+/// more comes in than goes out where other tensors than ours are used up.
+const PATIENCE: u64 = 4096;
 /// Smaller ones are left to the allocator, which is quick with them.
 const SMALLEST: usize = 4 << 10;
 
 thread_local! {
-    static KEPT: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { takes: 0, memory: Vec::new() }) };
+}
+
+/// Memory that waits, longest first.
+struct Kept {
+    /// Calls of `take` so far.
+    takes: u64,
+    /// Each with the number of calls when it came.
+    memory: Vec<(u64, Vec<f32>)>,
+}
+
+impl Kept {
+    fn take(&mut self, length: usize) -> Option<Vec<f32>> {
+        self.takes += 1;
+        let fits =
+            |memory: &Vec<f32>| (length..=length.saturating_mul(4)).contains(&memory.capacity());
+        let fitting = (0..self.memory.len()).filter(|&index| fits(&self.memory[index].1));
+        let index = fitting.min_by_key(|&index| self.memory[index].1.capacity())?;
+        Some(self.memory.remove(index).1)
+    }
+
+    fn keep(&mut self, memory: Vec<f32>) {
+        self.memory.push((self.takes, memory));
+        let mut total: usize = self
+            .memory
+            .iter()
+            .map(|(_, memory)| memory.capacity())
+            .sum();
+        let mut given_up = 0;
+        for (came, memory) in &self.memory {
+            if total <= LIMIT && self.takes - came <= PATIENCE {
+                break;
+            }
+            total -= memory.capacity();
+            given_up += 1;
+        }
+        self.memory.drain(..given_up);
+    }
 }
 
 /// `length` values of any content; the caller writes all of them.
 pub(crate) fn take(length: usize) -> Vec<f32> {
-    let kept = KEPT.with_borrow_mut(|kept| {
-        let fitting = (0..kept.len())
-            .filter(|&index| (length..=length.saturating_mul(4)).contains(&kept[index].capacity()));
-        let index = fitting.min_by_key(|&index| kept[index].capacity())?;
-        Some(kept.swap_remove(index))
-    });
-    let Some(mut values) = kept else {
+    let Some(mut values) = KEPT.with_borrow_mut(|kept| kept.take(length)) else {
         // Pages that the system clears when the threads of the kernel first write to them.
         return vec![0.0; length];
     };
@@ -50,16 +84,9 @@ pub(crate) fn give_back(tensor: FlexTensor) {
 
 /// Keeps memory for the next that [`take`] asks for.
 pub(crate) fn keep(memory: Vec<f32>) {
-    if memory.capacity() < SMALLEST {
-        return;
+    if memory.capacity() >= SMALLEST {
+        KEPT.with_borrow_mut(|kept| kept.keep(memory));
     }
-    KEPT.with_borrow_mut(|kept| {
-        kept.push(memory);
-        let mut total: usize = kept.iter().map(Vec::capacity).sum();
-        while total > LIMIT {
-            total -= kept.remove(0).capacity();
-        }
-    });
 }
 
 #[cfg(test)]
@@ -85,5 +112,22 @@ mod tests {
         let mut values = take(5000);
         values.fill(2.0);
         assert!(tensor::values(&reader).iter().all(|&value| value == 1.0));
+    }
+
+    #[test]
+    fn memory_that_nobody_asks_for_is_given_up() {
+        let mut kept = Kept {
+            takes: 0,
+            memory: Vec::new(),
+        };
+        kept.keep(vec![0.0; 5000]);
+        for _ in 0..PATIENCE {
+            assert!(kept.take(100_000).is_none());
+            kept.keep(vec![0.0; 6000]);
+            assert!(kept.take(6000).is_some());
+        }
+        // Only the one that came last is left, besides those that came a short while ago.
+        kept.keep(vec![0.0; 7000]);
+        assert!(kept.take(5000).is_some_and(|memory| memory.len() == 7000));
     }
 }
