@@ -6,9 +6,11 @@ mod init;
 mod norm;
 mod optimiser;
 mod parameters;
+mod player;
 
 pub use conv::{Conv, ConvShape, Layer};
 pub use init::Init;
 pub use norm::{Norm, NormKind};
 pub use optimiser::{Descent, Optimiser};
 pub use parameters::{count, load, save};
+pub use player::Player;

@@ -1,6 +1,6 @@
 //! Auto-encoder and discriminator while they learn from one another.
 
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -10,7 +10,7 @@ use super::network::{
 };
 use super::objective::{Objective, reconstruction_errors};
 use crate::error::{Error, Result};
-use crate::network::{Descent, Optimiser, load, save};
+use crate::network::{Descent, Player};
 use crate::tensors::{TensorSet, to_vec};
 use crate::train::{AdamSettings, stream_rng};
 
@@ -28,13 +28,6 @@ pub struct Learner<AB: AutodiffBackend> {
     generator: Player<AutoEncoder<AB>, AB>,
     adversary: Option<Player<Discriminator<AB>, AB>>,
     device: AB::Device,
-}
-
-/// A network and its optimiser.
-struct Player<M: AutodiffModule<AB>, AB: AutodiffBackend> {
-    /// Absent only while a step changes it: in place, where nobody else holds its tensors.
-    network: Option<M>,
-    optimiser: Optimiser<M, AB>,
 }
 
 /// Figures of one step.
@@ -114,8 +107,8 @@ impl<AB: AutodiffBackend> Learner<AB> {
             strategy: config.strategy,
             loss: config.loss,
             schedule: config.schedule,
-            generator: Player::new(generator, device),
-            adversary: discriminator.map(|discriminator| Player::new(discriminator, device)),
+            generator: Player::new(generator, ADAM, device),
+            adversary: discriminator.map(|discriminator| Player::new(discriminator, ADAM, device)),
             device: device.clone(),
         }
     }
@@ -233,54 +226,6 @@ fn scalar<B: Backend>(value: &Tensor<B, 1>) -> f64 {
 
 fn not_finite(who: &str) -> Error {
     Error::numeric(format!("the loss of {who} is not finite"))
-}
-
-/// The name of an optimiser's part of a checkpoint.
-fn adam(name: &str) -> String {
-    format!("{name}.adam")
-}
-
-impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Player<M, AB> {
-    fn new(network: M, device: &AB::Device) -> Self {
-        Self {
-            optimiser: Optimiser::new(&network, ADAM, device),
-            network: Some(network),
-        }
-    }
-
-    fn network(&self) -> &M {
-        self.network.as_ref().expect("it is back after each step")
-    }
-
-    /// One step; the norm of the gradients where they are clipped.
-    fn step(&mut self, gradients: AB::Gradients, descent: Descent) -> Option<f64> {
-        let network = self.network.take().expect("it is back after each step");
-        let (network, norm) = self.optimiser.step(network, gradients, descent);
-        self.network = Some(network);
-        norm
-    }
-
-    /// The optimiser for a checkpoint; adds the network's tensors to those of others.
-    fn part(&self, name: &str, networks: &mut TensorSet) -> Result<(String, Vec<u8>)> {
-        save(self.network(), name, networks);
-        Ok((adam(name), self.optimiser.to_bytes()?))
-    }
-
-    /// Takes over what [`part`](Self::part) gave.
-    fn restored(
-        mut self,
-        name: &str,
-        networks: &mut TensorSet,
-        take: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
-        device: &AB::Device,
-    ) -> Result<Self> {
-        let network = self.network.take().expect("it is back after each step");
-        let network = load(network, name, networks)?;
-        self.optimiser
-            .restore(&network, take(&adam(name))?, device)?;
-        self.network = Some(network);
-        Ok(self)
-    }
 }
 
 impl<AB: AutodiffBackend> Player<Discriminator<AB>, AB> {
