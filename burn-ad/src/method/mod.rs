@@ -4,6 +4,7 @@ pub mod bgad;
 mod calibration;
 pub mod ckaad;
 mod config;
+mod fingerprint;
 mod flow_learner;
 pub mod hgad;
 mod model;

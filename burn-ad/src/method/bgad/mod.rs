@@ -19,7 +19,6 @@ mod train;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use sha2::{Digest, Sha256};
 
 pub use super::flow_learner::FlowLearner;
 pub use config::{BgadConfig, ScheduleConfig};
@@ -27,12 +26,12 @@ pub use loss::{Boundary, BoundaryReduction, ChunkLoss, LossConfig, WeightConfig}
 
 use self::pool::Pool;
 use self::scale::{Scale, ScaleFit};
+use super::fingerprint::{fingerprint, names};
 use super::taps::{TapMap, Taps};
 use super::{Detector, Examination, Fit, Prediction, TrainingData, padding};
-use crate::backbone::{Backbone, BackboneConfig, digest};
+use crate::backbone::{Backbone, BackboneConfig};
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
-use crate::files::hex;
 use crate::flow::{ConditionalFlow, MapFlow};
 use crate::ops;
 use crate::tensors::{HostTensor, TensorSet};
@@ -213,7 +212,8 @@ impl Fit for BgadConfig {
             )));
         }
         let flows = initial_flows::<AB>(self, &taps, data, run)?;
-        let fingerprint = fingerprint(self, &backbone, data, run)?;
+        let images = (names(data.fit), names(data.anomalous));
+        let fingerprint = fingerprint(self, &backbone, data, images, run)?;
         let mut pool = Pool::fill(self, &backbone, &taps, data, run)?;
         let flows = train::train(self, flows, &taps, &mut pool, &fingerprint, run)?;
         let mut bgad = Bgad::new(
@@ -309,35 +309,6 @@ fn initial_flows<AB: AutodiffBackend>(
                 .map_err(|error| error.context(format!("the flow of stride {}", map.stride)))
         })
         .collect()
-}
-
-/// Identifies settings, weights, images, kind of backend and seed of a run.
-fn fingerprint<AB: AutodiffBackend>(
-    config: &BgadConfig,
-    backbone: &Backbone<AB::InnerBackend>,
-    data: &TrainingData<'_>,
-    run: &Run<'_, AB>,
-) -> Result<String> {
-    let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
-    let names = |samples: &[Sample]| -> Vec<String> {
-        samples
-            .iter()
-            .map(|sample| sample.image.name().into_owned())
-            .collect()
-    };
-    let all = (
-        config,
-        backbone.config(),
-        weights,
-        data.loader.preprocess(),
-        names(data.fit),
-        names(data.anomalous),
-        // Learners in main memory write other checkpoints.
-        ops::computes_on_cpu::<AB>(&run.device),
-        run.seed,
-    );
-    let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
-    Ok(hex(&Sha256::digest(&json)))
 }
 
 /// The scale of scores, from the normal images that were learnt from.

@@ -22,7 +22,6 @@ mod watch;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use sha2::{Digest, Sha256};
 
 pub use config::{AnomalySource, CkaadConfig, LossConfig, ScheduleConfig, Strategy, Validation};
 pub use learner::{Game, Learner, StepFigures};
@@ -32,15 +31,14 @@ use self::learner::GENERATOR;
 use self::network::AutoEncoder;
 use self::pool::Pool;
 use self::score::Scoring;
+use super::fingerprint::{fingerprint, names};
 use super::padding::valid_cells;
 use super::taps::Taps;
 use super::{Detector, Fit, Prediction, TrainingData};
-use crate::backbone::{Backbone, BackboneConfig, digest};
-use crate::data::{Batch, Region, Sample};
-use crate::error::{Error, Result};
-use crate::files::hex;
+use crate::backbone::{Backbone, BackboneConfig};
+use crate::data::{Batch, Region};
+use crate::error::Result;
 use crate::network::{load, save};
-use crate::ops::computes_on_cpu;
 use crate::tensors::TensorSet;
 use crate::train::Run;
 
@@ -137,7 +135,8 @@ impl Fit for CkaadConfig {
         let taps = self.taps(&backbone.config(), size)?;
         let plan = self.plan(backbone.config())?;
         let deepest = taps.maps.last().map_or(1, |map| map.grid[0]);
-        let fingerprint = fingerprint(self, &backbone, data, run)?;
+        let images = (names(data.fit), names(data.anomalous));
+        let fingerprint = fingerprint(self, &backbone, data, images, run)?;
         let scoring = self.scoring(size);
         let generator = {
             let mut pool = Pool::fill(self, &backbone, &taps, data, run)?;
@@ -172,31 +171,4 @@ impl Fit for CkaadConfig {
             scoring: self.scoring(size),
         })
     }
-}
-
-/// Identifies settings, weights, images, kind of backend and seed of a run.
-fn fingerprint<AB: AutodiffBackend>(
-    config: &CkaadConfig,
-    backbone: &Backbone<AB::InnerBackend>,
-    data: &TrainingData<'_>,
-    run: &Run<'_, AB>,
-) -> Result<String> {
-    let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
-    let names = |samples: &[Sample]| -> Vec<String> {
-        let names = samples.iter().map(|sample| sample.image.name());
-        names.map(|name| name.into_owned()).collect()
-    };
-    let all = (
-        config,
-        backbone.config(),
-        weights,
-        data.loader.preprocess(),
-        names(data.fit),
-        names(data.anomalous),
-        // Optimisers in main memory write other checkpoints.
-        computes_on_cpu::<AB>(&run.device),
-        run.seed,
-    );
-    let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
-    Ok(hex(&Sha256::digest(&json)))
 }

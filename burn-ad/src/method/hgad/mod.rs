@@ -26,7 +26,6 @@ mod train;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use sha2::{Digest, Sha256};
 
 pub use config::{Evidence, HgadConfig, ScheduleConfig};
 pub use loss::{BatchLoss, LossConfig, Terms, Workspace};
@@ -39,11 +38,11 @@ use self::pool::{Pool, Vectors};
 use self::scale::{Extremes, Levels, Scale, ScaleFit};
 use self::scales::{ScaleMap, Scales};
 use self::start::Start;
+use super::fingerprint::{fingerprint, names};
 use super::{Detector, Examination, Fit, Prediction, TrainingData, padding};
-use crate::backbone::{Backbone, digest};
+use crate::backbone::Backbone;
 use crate::data::{Batch, Loader, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
-use crate::files::hex;
 use crate::flow::{ConditionalFlow, MapFlow};
 use crate::ops;
 use crate::report::likelihoods::CentreDistances;
@@ -411,7 +410,11 @@ impl Fit for HgadConfig {
         let (classes, old) = (Classes::of_training(self, old, data.fit)?, old.len());
         let extremes = start.extremes();
         let learners = start.learners(self, &scales, classes.count(), run);
-        let fingerprint = fingerprint(self, &backbone, data, run)?;
+        let of_images = data.fit.iter().map(Sample::class);
+        let images: Vec<_> = names(data.fit).into_iter().zip(of_images).collect();
+        let model = data.initial_model;
+        let model = model.map(|model| &model.header().tensors_sha256);
+        let fingerprint = fingerprint(self, &backbone, data, (images, model), run)?;
         let mut pool = Pool::fill(&backbone, &scales, &classes, data, run)?;
         classes.warn_of_small(old, &pool.labels(), &mut |message| run.warn(message));
         let learners = train::train(self, learners, &mut pool, &fingerprint, run)?;
@@ -463,36 +466,6 @@ fn learnt<B: Backend>(
         Ok((flow, mixture))
     };
     scales.maps.iter().map(load).collect()
-}
-
-/// Identifies settings, weights, images with their classes, the model to begin with, the kind of
-/// backend, and seed of a run.
-fn fingerprint<AB: AutodiffBackend>(
-    config: &HgadConfig,
-    backbone: &Backbone<AB::InnerBackend>,
-    data: &TrainingData<'_>,
-    run: &Run<'_, AB>,
-) -> Result<String> {
-    let weights = digest(backbone.units().iter().map(|(spec, unit)| (spec, unit)));
-    let images: Vec<(String, Option<&str>)> = data
-        .fit
-        .iter()
-        .map(|sample| (sample.image.name().into_owned(), sample.class()))
-        .collect();
-    let all = (
-        config,
-        backbone.config(),
-        weights,
-        data.loader.preprocess(),
-        images,
-        data.initial_model
-            .map(|model| &model.header().tensors_sha256),
-        // Learners in main memory write other checkpoints.
-        ops::computes_on_cpu::<AB>(&run.device),
-        run.seed,
-    );
-    let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
-    Ok(hex(&Sha256::digest(&json)))
 }
 
 /// The scale of scores, from the normal images that were learnt from.
