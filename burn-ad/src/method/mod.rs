@@ -10,6 +10,7 @@ pub mod hgad;
 mod model;
 pub mod npad;
 mod padding;
+mod reading;
 mod score;
 mod taps;
 

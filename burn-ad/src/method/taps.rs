@@ -91,15 +91,7 @@ impl Taps {
         backbone: &Backbone<B>,
         images: Tensor<B, 4>,
     ) -> Vec<Levels> {
-        let mut features: Vec<Levels> = vec![Vec::new(); images.dims()[0]];
-        for rows in self.rows(backbone, images) {
-            let values = to_vec(rows);
-            let size = values.len() / features.len();
-            for (levels, values) in features.iter_mut().zip(values.chunks(size)) {
-                levels.push(values.to_vec());
-            }
-        }
-        features
+        levels_of(self.rows(backbone, images))
     }
 
     /// `images` `[batch, 3, size, size]` to one `[batch, positions, channels]` a tap.
@@ -109,14 +101,30 @@ impl Taps {
         images: Tensor<B, 4>,
     ) -> Vec<Tensor<B, 3>> {
         let features = self.features(backbone, images).into_iter();
-        let rows = features.map(|feature| {
-            let [batch, channels, rows, columns] = feature.dims();
-            feature
-                .reshape([batch, channels, rows * columns])
-                .swap_dims(1, 2)
-        });
-        rows.collect()
+        features.map(rows_of).collect()
     }
+}
+
+/// `[batch, channels, rows, columns]` to `[batch, positions, channels]`.
+pub(super) fn rows_of<B: Backend>(feature: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, channels, rows, columns] = feature.dims();
+    feature
+        .reshape([batch, channels, rows * columns])
+        .swap_dims(1, 2)
+}
+
+/// Maps `[batch, positions, channels]` as what each image has of every one.
+pub(super) fn levels_of<B: Backend>(maps: Vec<Tensor<B, 3>>) -> Vec<Levels> {
+    let images = maps.first().map_or(0, |map| map.dims()[0]);
+    let mut features: Vec<Levels> = vec![Vec::new(); images];
+    for rows in maps {
+        let values = to_vec(rows);
+        let size = values.len() / images;
+        for (levels, values) in features.iter_mut().zip(values.chunks(size)) {
+            levels.push(values.to_vec());
+        }
+    }
+    features
 }
 
 /// # Errors

@@ -12,14 +12,13 @@ use super::config::BgadConfig;
 use super::plan::Item;
 use crate::augment::{AugmentConfig, Foreground, Known, pseudo_anomaly};
 use crate::backbone::Backbone;
-use crate::data::{
-    Batch, ImageSource, Label, Loaded, Loader, MaskSource, Region, Sample, for_each_batch,
-};
-use crate::error::{Error, Result};
+use crate::data::{Batch, ImageSource, Label, Loaded, Loader, MaskSource, Region, Sample};
+use crate::error::Result;
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
+use crate::method::reading::{nothing_readable, read_features};
 use crate::method::taps::{Taps, refuse_not_finite};
-use crate::train::{CacheStatistics, FeatureCache, Levels, Run, Step, stream_rng};
+use crate::train::{CacheStatistics, FeatureCache, Levels, Run, stream_rng};
 
 /// An image that features can be kept of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,46 +111,19 @@ impl<'a, B: Backend> Pool<'a, B> {
     where
         AB: AutodiffBackend<InnerBackend = B, Device = B::Device>,
     {
-        let (device, batch_size) = (run.device.clone(), run.batch_size);
-        let (samples, total) = (self.samples, self.samples.len() as u64);
-        let mut unreadable = Vec::new();
-        for_each_batch::<B>(
-            self.loader,
-            samples,
-            batch_size,
-            &device,
-            &mut |_, error| {
-                unreadable.push(error);
-                Ok(())
-            },
-            &mut |batch, items| {
-                for (item, levels) in items
-                    .iter()
-                    .zip(self.taps.levels(self.backbone, batch.images))
-                {
-                    refuse_not_finite(&levels, &samples[item.index])?;
-                    let key = Key::Normal(item.index);
-                    let cells = self.shared_cells(item);
-                    self.cells.insert(key, cells);
-                    self.regions.insert(item.index, item.placement.valid);
-                    self.normals.push(item.index);
-                    self.cache.insert(key, levels)?;
-                }
-                run.step(&Step {
-                    phase: "extracting features",
-                    done: self.normals.len() as u64,
-                    total,
-                    unit: "images",
-                    values: &[],
-                })
-            },
-        )?;
-        for error in unreadable {
-            run.warn(&format!("left out of training: {error}"));
-        }
+        let (backbone, taps) = (self.backbone, self.taps);
+        let features = |images, _: &[Loaded]| taps.levels(backbone, images);
+        read_features(self.loader, self.samples, run, features, |item, levels| {
+            let key = Key::Normal(item.index);
+            let cells = self.shared_cells(item);
+            self.cells.insert(key, cells);
+            self.regions.insert(item.index, item.placement.valid);
+            self.normals.push(item.index);
+            self.cache.insert(key, levels)?;
+            Ok(())
+        })?;
         if self.normals.is_empty() {
-            return Err(Error::data("none of the training images can be read")
-                .help("run `burn-ad data check` on the folder"));
+            return Err(nothing_readable());
         }
         Ok(())
     }

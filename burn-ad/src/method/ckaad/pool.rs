@@ -7,12 +7,13 @@ use rayon::prelude::*;
 use super::config::CkaadConfig;
 use crate::augment::Elastic;
 use crate::backbone::Backbone;
-use crate::data::{Batch, Loaded, Loader, Region, Sample, for_each_batch};
-use crate::error::{Error, Result};
+use crate::data::{Batch, Loaded, Loader, Region, Sample};
+use crate::error::Result;
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
+use crate::method::reading::{nothing_readable, read_features};
 use crate::method::taps::{Taps, refuse_not_finite};
-use crate::train::{CacheStatistics, FeatureCache, Levels, Run, Step, stream_rng};
+use crate::train::{CacheStatistics, FeatureCache, Levels, Run, stream_rng};
 
 /// An image whose features are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,8 +86,7 @@ impl<'a, B: Backend> Pool<'a, B> {
         };
         pool.normals = pool.read(data.fit, Key::Normal, run)?;
         if pool.normals.is_empty() {
-            return Err(Error::data("none of the training images can be read")
-                .help("run `burn-ad data check` on the folder"));
+            return Err(nothing_readable());
         }
         pool.anomalies = pool.read(anomalies, Key::Anomaly, run)?;
         Ok(pool)
@@ -99,41 +99,18 @@ impl<'a, B: Backend> Pool<'a, B> {
         key: fn(usize) -> Key,
         run: &mut Run<'_, AB>,
     ) -> Result<Vec<Image<'a>>> {
-        let (device, batch_size) = (self.device.clone(), self.batch_size);
+        let (backbone, taps, loader) = (self.backbone, self.taps, self.loader);
+        let size = loader.preprocess().geometry.size;
         let mut images = Vec::new();
-        let mut unreadable = Vec::new();
-        for_each_batch::<B>(
-            self.loader,
-            samples,
-            batch_size,
-            &device,
-            &mut |_, error| {
-                unreadable.push(error);
-                Ok(())
-            },
-            &mut |batch, items| {
-                let features = self.features(batch.images, &items);
-                for (item, levels) in items.iter().zip(features) {
-                    let sample = &samples[item.index];
-                    refuse_not_finite(&levels, sample)?;
-                    self.cache.insert(key(images.len()), levels)?;
-                    images.push(Image {
-                        sample,
-                        region: item.placement.valid,
-                    });
-                }
-                run.step(&Step {
-                    phase: "extracting features",
-                    done: images.len() as u64,
-                    total: samples.len() as u64,
-                    unit: "images",
-                    values: &[],
-                })
-            },
-        )?;
-        for error in unreadable {
-            run.warn(&format!("left out of training: {error}"));
-        }
+        let features = |pictures, items: &[Loaded]| features(backbone, taps, pictures, items, size);
+        read_features(loader, samples, run, features, |item, levels| {
+            self.cache.insert(key(images.len()), levels)?;
+            images.push(Image {
+                sample: &samples[item.index],
+                region: item.placement.valid,
+            });
+            Ok(())
+        })?;
         Ok(images)
     }
 
@@ -235,7 +212,8 @@ impl<'a, B: Backend> Pool<'a, B> {
         let mut features = Vec::with_capacity(loaded.len());
         for part in loaded.chunks(self.batch_size) {
             let images = Batch::<B>::from_loaded(part, size, &self.device).images;
-            features.extend(self.features(images, part));
+            let (backbone, taps) = (self.backbone, self.taps);
+            features.extend(self::features(backbone, taps, images, part, size));
         }
         for (levels, (normal, _)) in features.iter().zip(&absent) {
             refuse_not_finite(levels, self.normals[*normal].sample)?;
@@ -261,17 +239,22 @@ impl<'a, B: Backend> Pool<'a, B> {
         }
         Ok(loaded)
     }
+}
 
-    /// The features of each image of a batch; those of letterbox padding are zero, so that it is neither
-    /// reconstructed nor judged.
-    fn features(&self, images: Tensor<B, 4>, items: &[Loaded]) -> Vec<Levels> {
-        let size = self.loader.preprocess().geometry.size;
-        let mut features = self.taps.levels(self.backbone, images);
-        for (levels, item) in features.iter_mut().zip(items) {
-            blank_padding(levels, self.taps, &item.placement.valid, size);
-        }
-        features
+/// The features of each image of a batch; those of letterbox padding are zero, so that it is neither
+/// reconstructed nor judged.
+fn features<B: Backend>(
+    backbone: &Backbone<B>,
+    taps: &Taps,
+    images: Tensor<B, 4>,
+    items: &[Loaded],
+    size: usize,
+) -> Vec<Levels> {
+    let mut features = taps.levels(backbone, images);
+    for (levels, item) in features.iter_mut().zip(items) {
+        blank_padding(levels, taps, &item.placement.valid, size);
     }
+    features
 }
 
 /// Sets the vectors to zero that show no picture.

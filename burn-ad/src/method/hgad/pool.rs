@@ -7,13 +7,13 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use super::classes::Classes;
 use super::scales::Scales;
 use crate::backbone::Backbone;
-use crate::data::{Region, for_each_batch};
-use crate::error::{Error, Result};
+use crate::data::{Loaded, Region};
+use crate::error::Result;
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
-use crate::method::taps::refuse_not_finite;
-use crate::tensors::to_vec;
-use crate::train::{CacheStatistics, FeatureCache, Levels, Run, Step};
+use crate::method::reading::{nothing_readable, read_features};
+use crate::method::taps::levels_of;
+use crate::train::{CacheStatistics, FeatureCache, Levels, Run};
 
 /// All images of a run.
 pub(super) struct Pool {
@@ -59,59 +59,24 @@ impl Pool {
             images: Vec::new(),
             cache: FeatureCache::new(run.feature_memory),
         };
-        let (device, batch_size) = (run.device.clone(), run.batch_size);
         let size = data.loader.preprocess().geometry.size;
-        let total = data.fit.len() as u64;
-        let mut unreadable = Vec::new();
-        for_each_batch::<B>(
-            data.loader,
-            data.fit,
-            batch_size,
-            &device,
-            &mut |_, error| {
-                unreadable.push(error);
-                Ok(())
-            },
-            &mut |batch, items| {
-                let count = items.len();
-                let mut features: Vec<Levels> = vec![Vec::new(); count];
-                for rows in scales.rows(backbone, batch.images) {
-                    let values = to_vec(rows);
-                    let images = values.chunks(values.len() / count);
-                    for (levels, values) in features.iter_mut().zip(images) {
-                        levels.push(values.to_vec());
-                    }
-                }
-                for (item, levels) in items.iter().zip(features) {
-                    let sample = &data.fit[item.index];
-                    refuse_not_finite(&levels, sample)?;
-                    let label = classes
-                        .label(sample)
-                        .expect("the index holds the classes of all training images");
-                    let region = item.placement.valid;
-                    let cells = pool.cells(scales, region, size);
-                    pool.cache.insert(pool.images.len(), levels)?;
-                    pool.images.push(Entry {
-                        label,
-                        region,
-                        cells,
-                    });
-                }
-                run.step(&Step {
-                    phase: "extracting features",
-                    done: pool.images.len() as u64,
-                    total,
-                    unit: "images",
-                    values: &[],
-                })
-            },
-        )?;
-        for error in unreadable {
-            run.warn(&format!("left out of training: {error}"));
-        }
+        let features = |images, _: &[Loaded]| levels_of(scales.rows(backbone, images));
+        read_features(data.loader, data.fit, run, features, |item, levels| {
+            let label = classes
+                .label(&data.fit[item.index])
+                .expect("the index holds the classes of all training images");
+            let region = item.placement.valid;
+            let cells = pool.cells(scales, region, size);
+            pool.cache.insert(pool.images.len(), levels)?;
+            pool.images.push(Entry {
+                label,
+                region,
+                cells,
+            });
+            Ok(())
+        })?;
         if pool.images.is_empty() {
-            return Err(Error::data("none of the training images can be read")
-                .help("run `burn-ad data check` on the folder"));
+            return Err(nothing_readable());
         }
         Ok(pool)
     }

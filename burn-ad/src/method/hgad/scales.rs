@@ -6,6 +6,7 @@ use burn::tensor::backend::Backend;
 use super::config::HgadConfig;
 use crate::backbone::{Backbone, BackboneConfig};
 use crate::error::{Error, Result};
+use crate::method::taps::rows_of;
 use crate::ops;
 
 /// The scales and the sizes of their maps.
@@ -87,11 +88,8 @@ impl Scales {
                 _ => ops::resize_bilinear(images.clone(), [map.size; 2], true),
             };
             let feature = backbone.features(images, &[self.level]).swap_remove(0);
-            let [batch, channels, rows, columns] = feature.dims();
-            assert_eq!([rows, columns], map.grid, "size of a feature map");
-            feature
-                .reshape([batch, channels, rows * columns])
-                .swap_dims(1, 2)
+            assert_eq!(feature.dims()[2..], map.grid, "size of a feature map");
+            rows_of(feature)
         });
         of_scale.collect()
     }

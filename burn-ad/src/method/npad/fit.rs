@@ -15,6 +15,7 @@ use crate::data::{Batch, Region, Sample, for_each_batch};
 use crate::error::{Error, Result};
 use crate::method::TrainingData;
 use crate::method::padding::valid_cells;
+use crate::method::reading::nothing_readable;
 use crate::ops::Neighbours;
 use crate::tensors::to_vec;
 use crate::train::{Run, Step};
@@ -127,8 +128,7 @@ fn collect<AB: AutodiffBackend>(
         run.warn(&format!("left out of training: {error}"));
     }
     if vectors == 0 {
-        return Err(Error::data("none of the training images can be read")
-            .help("run `burn-ad data check` on the folder"));
+        return Err(nothing_readable());
     }
     Ok(Collected {
         moments,
