@@ -26,6 +26,11 @@ impl Region {
             .collect()
     }
 
+    /// Whether it is the whole of an input of `size` x `size` pixels.
+    pub fn fills(&self, size: usize) -> bool {
+        self.height >= size && self.width >= size
+    }
+
     /// Whether a pixel lies inside.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         (self.top..self.top + self.height).contains(&row)

@@ -29,6 +29,33 @@ pub(super) fn valid_cells(grid: [usize; 2], region: &Region, size: usize) -> Vec
         .collect()
 }
 
+/// Sets the vectors that show no picture to zero.
+///
+/// `features` are `[batch, channels, rows, columns]` over inputs of `size` x `size` pixels.
+pub(super) fn blank_padding<B: Backend>(
+    features: Vec<Tensor<B, 4>>,
+    valid: &[Region],
+    size: usize,
+) -> Vec<Tensor<B, 4>> {
+    if valid.iter().all(|region| region.fills(size)) {
+        return features;
+    }
+    let blank = |feature: Tensor<B, 4>| {
+        let [batch, channels, rows, columns] = feature.dims();
+        let of_image = |region| valid_cells([rows, columns], region, size);
+        let cells = valid.iter().flat_map(of_image);
+        let cells: Vec<f32> = cells.map(|valid| f32::from(u8::from(valid))).collect();
+        let cells = TensorData::new(cells, [batch * rows * columns, 1]);
+        let cells = Tensor::from_data(cells, &feature.device());
+        // A row a vector: broadcasts of four dimensions are slow on Flex.
+        let vectors = feature.permute([0, 2, 3, 1]);
+        let vectors = vectors.reshape([batch * rows * columns, channels]) * cells;
+        let feature = vectors.reshape([batch, rows, columns, channels]);
+        feature.permute([0, 3, 1, 2])
+    };
+    features.into_iter().map(blank).collect()
+}
+
 /// Padding takes the value of the nearest valid cell, so that it neither scores nor bleeds.
 ///
 /// `maps` is `[batch, rows, columns]` over inputs of `size` x `size` pixels.
@@ -37,10 +64,7 @@ pub(super) fn extend_over_padding<B: Backend>(
     valid: &[Region],
     size: usize,
 ) -> Tensor<B, 3> {
-    if valid
-        .iter()
-        .all(|region| region.height >= size && region.width >= size)
-    {
+    if valid.iter().all(|region| region.fills(size)) {
         return maps;
     }
     let device = maps.device();

@@ -21,7 +21,6 @@ mod train;
 mod watch;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
 
 pub use config::{AnomalySource, CkaadConfig, LossConfig, ScheduleConfig, Strategy, Validation};
 pub use learner::{Game, Learner, StepFigures};
@@ -32,11 +31,11 @@ use self::network::AutoEncoder;
 use self::pool::Pool;
 use self::score::Scoring;
 use super::fingerprint::{fingerprint, names};
-use super::padding::valid_cells;
+use super::padding::blank_padding;
 use super::taps::Taps;
 use super::{Detector, Fit, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig};
-use crate::data::{Batch, Region};
+use crate::data::Batch;
 use crate::error::Result;
 use crate::network::{load, save};
 use crate::tensors::TensorSet;
@@ -54,6 +53,7 @@ pub struct Ckaad<B: Backend> {
 impl<B: Backend> Detector<B> for Ckaad<B> {
     fn predict(&self, batch: &Batch<B>) -> Prediction<B> {
         let features = self.taps.features(&self.backbone, batch.images.clone());
+        // As in training.
         let features = blank_padding(features, &batch.valid, self.scoring.size);
         let found = self.generator.forward(&features);
         let anomaly_maps = self.scoring.maps(&features, found, &batch.valid);
@@ -72,28 +72,6 @@ impl<B: Backend> Detector<B> for Ckaad<B> {
         save(&self.generator, GENERATOR, &mut tensors);
         tensors
     }
-}
-
-/// Features of letterbox padding are zero, as they were in training.
-fn blank_padding<B: Backend>(
-    features: Vec<Tensor<B, 4>>,
-    valid: &[Region],
-    size: usize,
-) -> Vec<Tensor<B, 4>> {
-    let whole = |region: &Region| region.height >= size && region.width >= size;
-    if valid.iter().all(whole) {
-        return features;
-    }
-    let blank = |feature: Tensor<B, 4>| {
-        let [batch, _, rows, columns] = feature.dims();
-        let cells = valid
-            .iter()
-            .flat_map(|region| valid_cells([rows, columns], region, size));
-        let cells: Vec<f32> = cells.map(|valid| f32::from(u8::from(valid))).collect();
-        let cells = TensorData::new(cells, [batch, 1, rows, columns]);
-        feature.clone() * Tensor::from_data(cells, &feature.device())
-    };
-    features.into_iter().map(blank).collect()
 }
 
 impl CkaadConfig {

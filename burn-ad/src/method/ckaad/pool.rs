@@ -10,9 +10,9 @@ use crate::backbone::Backbone;
 use crate::data::{Batch, Loaded, Loader, Region, Sample};
 use crate::error::Result;
 use crate::method::TrainingData;
-use crate::method::padding::valid_cells;
+use crate::method::padding::blank_padding;
 use crate::method::reading::{nothing_readable, read_features};
-use crate::method::taps::{Taps, refuse_not_finite};
+use crate::method::taps::{Taps, levels_of, refuse_not_finite, rows_of};
 use crate::train::{CacheStatistics, FeatureCache, Levels, Run, stream_rng};
 
 /// An image whose features are kept.
@@ -250,24 +250,7 @@ fn features<B: Backend>(
     items: &[Loaded],
     size: usize,
 ) -> Vec<Levels> {
-    let mut features = taps.levels(backbone, images);
-    for (levels, item) in features.iter_mut().zip(items) {
-        blank_padding(levels, taps, &item.placement.valid, size);
-    }
-    features
-}
-
-/// Sets the vectors to zero that show no picture.
-fn blank_padding(levels: &mut Levels, taps: &Taps, region: &Region, size: usize) {
-    if region.height >= size && region.width >= size {
-        return;
-    }
-    for (values, map) in levels.iter_mut().zip(&taps.maps) {
-        let valid = valid_cells(map.grid, region, size);
-        for (vector, valid) in values.chunks_exact_mut(map.channels).zip(valid) {
-            if !valid {
-                vector.fill(0.0);
-            }
-        }
-    }
+    let valid: Vec<Region> = items.iter().map(|item| item.placement.valid).collect();
+    let features = blank_padding(taps.features(backbone, images), &valid, size);
+    levels_of(features.into_iter().map(rows_of).collect())
 }

@@ -4,8 +4,9 @@ use burn::prelude::*;
 
 use super::*;
 use crate::data::Batch;
+use crate::method::ckaad::Ckaad;
 use crate::method::ckaad::pool::{Item, Pool};
-use crate::method::ckaad::{Ckaad, blank_padding};
+use crate::method::padding::blank_padding;
 use crate::method::{Detector, Fit as _, TrainingData};
 use crate::network::NormKind;
 use crate::tensors::to_vec;
