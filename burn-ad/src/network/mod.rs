@@ -12,5 +12,5 @@ pub use conv::{Conv, ConvShape, Layer};
 pub use init::Init;
 pub use norm::{Norm, NormKind};
 pub use optimiser::{Descent, Optimiser};
-pub use parameters::{count, load, save};
+pub use parameters::{load, save};
 pub use player::Player;

@@ -6,13 +6,12 @@ use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{Adam as BurnAdam, GradientsParams, Optimizer};
 use burn::prelude::*;
-use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::error::{Error, Result};
 use crate::ops::{computes_on_cpu, reuse};
 use crate::tensors::to_vec;
-use crate::train::{Adam, AdamSettings};
+use crate::train::{Adam, AdamSettings, record_from_bytes, record_to_bytes};
 
 /// Added to the norm before it divides (PyTorch's `clip_grad_norm_`).
 const CLIP_EPSILON: f64 = 1e-6;
@@ -42,9 +41,9 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
     /// Before the first step of `network`.
     pub fn new(network: &M, settings: AdamSettings, device: &AB::Device) -> Self {
         let state = if computes_on_cpu::<AB>(device) {
-            let mut tensors = Counter(0);
+            let mut tensors = Sizes(Vec::new());
             network.visit(&mut tensors);
-            State::Host(vec![None; tensors.0])
+            State::Host(vec![None; tensors.0.len()])
         } else {
             State::Device(Box::new(settings.to_burn().init()))
         };
@@ -123,8 +122,7 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
                 }
                 Ok(bytes)
             }
-            State::Device(adam) => Recorder::<AB>::record(&Bytes::default(), adam.to_record(), ())
-                .map_err(|error| Error::model(error.to_string())),
+            State::Device(adam) => record_to_bytes::<AB, _>(adam.to_record()),
         }
     }
 
@@ -158,16 +156,13 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
                 }
             }
             State::Device(adam) => {
-                let record = Recorder::<AB>::load(&Bytes::default(), bytes, device)
-                    .map_err(|error| Error::model(error.to_string()))?;
+                let record = record_from_bytes::<AB, _>(bytes, device)?;
                 **adam = adam.as_ref().clone().load_record(record);
                 Ok(())
             }
         }
     }
 }
-
-type Bytes = BinBytesRecorder<FullPrecisionSettings>;
 
 /// What gradients are multiplied with.
 fn factor(norm: Option<f64>, clip: Option<f64>) -> f64 {
@@ -188,14 +183,6 @@ fn device_norm<AB: AutodiffBackend>(sums: Vec<Tensor<AB::InnerBackend, 1>>) -> f
     }
     let sums = to_vec(Tensor::cat(sums, 0)).into_iter();
     sums.map(f64::from).sum::<f64>().sqrt()
-}
-
-struct Counter(usize);
-
-impl<B: Backend> ModuleVisitor<B> for Counter {
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<B, D>>) {
-        self.0 += 1;
-    }
 }
 
 /// The number of values of each tensor.

@@ -33,11 +33,6 @@ pub fn load<B: Backend, M: Module<B>>(
     loader.error.map_or(Ok(network), Err)
 }
 
-/// How many numbers are learnt.
-pub fn count<B: Backend>(network: &impl Module<B>) -> usize {
-    network.num_params()
-}
-
 /// Where a walk through a network is.
 struct Path(Vec<String>);
 

@@ -3,6 +3,7 @@
 mod adam;
 mod checkpoint;
 mod features;
+mod record;
 mod run;
 mod schedule;
 mod split;
@@ -14,6 +15,7 @@ pub(crate) const AFTER_DIVERGENCE: &str = "lower method.schedule.learning_rate a
 pub use adam::{Adam, AdamSettings};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use features::{CacheStatistics, FeatureCache, Levels};
+pub(crate) use record::{record_from_bytes, record_to_bytes};
 pub use run::{Observer, Quiet, Run, Step, stream_rng};
 pub use schedule::CosineSchedule;
 pub use split::{hold_out, indices_by_seed};

@@ -3,14 +3,13 @@
 use burn::module::{AutodiffModule, Module};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{Adam, GradientsParams, Optimizer};
-use burn::record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{Condition, ConditionalFlow, Flow, OutputGradient, PositionCode, log_likelihood};
 use crate::tensors::to_vec;
-use crate::train::AdamSettings;
+use crate::train::{AdamSettings, record_from_bytes, record_to_bytes};
 
 pub(super) struct DeviceLearner<AB: AutodiffBackend> {
     flow: ConditionalFlow<AB>,
@@ -86,28 +85,16 @@ impl<AB: AutodiffBackend> DeviceLearner<AB> {
 
     /// Parameters, and optimiser.
     pub(super) fn to_bytes(&self) -> Result<[Vec<u8>; 2]> {
-        let flow = bytes::<AB, _>(self.flow.clone().into_record())?;
-        Ok([flow, bytes::<AB, _>(self.optimiser.to_record())?])
+        let flow = record_to_bytes::<AB, _>(self.flow.clone().into_record())?;
+        Ok([flow, record_to_bytes::<AB, _>(self.optimiser.to_record())?])
     }
 
     /// Takes over what [`to_bytes`](Self::to_bytes) gave.
     pub(super) fn restore(&mut self, flow: Vec<u8>, optimiser: Vec<u8>) -> Result<()> {
-        let flow = record::<AB, _>(flow, &self.device)?;
-        let state = record::<AB, _>(optimiser, &self.device)?;
+        let flow = record_from_bytes::<AB, _>(flow, &self.device)?;
+        let state = record_from_bytes::<AB, _>(optimiser, &self.device)?;
         self.flow = self.flow.clone().load_record(flow);
         self.optimiser = self.optimiser.clone().load_record(state);
         Ok(())
     }
-}
-
-type Bytes = BinBytesRecorder<FullPrecisionSettings>;
-
-fn bytes<B: Backend, R: Record<B>>(record: R) -> Result<Vec<u8>> {
-    Recorder::<B>::record(&Bytes::default(), record, ())
-        .map_err(|error| Error::model(error.to_string()))
-}
-
-fn record<B: Backend, R: Record<B>>(bytes: Vec<u8>, device: &B::Device) -> Result<R> {
-    Recorder::<B>::load(&Bytes::default(), bytes, device)
-        .map_err(|error| Error::model(error.to_string()))
 }
