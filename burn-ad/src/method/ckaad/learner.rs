@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use serde::{Deserialize, Serialize};
 
 use super::config::{CkaadConfig, LossConfig, ScheduleConfig, Strategy};
 use super::network::{
@@ -42,7 +43,7 @@ pub struct StepFigures {
 }
 
 /// Figures of the discriminator.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Game {
     /// What the discriminator minimises, before its step.
     pub discriminator: f64,
@@ -56,6 +57,35 @@ pub struct Game {
     pub anomalous: f64,
     /// Norm of the discriminator's gradient before it is clipped.
     pub gradient: f64,
+}
+
+impl Game {
+    fn all(&mut self) -> [&mut f64; 6] {
+        [
+            &mut self.discriminator,
+            &mut self.generator,
+            &mut self.normal,
+            &mut self.generated,
+            &mut self.anomalous,
+            &mut self.gradient,
+        ]
+    }
+
+    /// Adds the figures of another step.
+    pub(super) fn add(&mut self, mut other: Self) {
+        for (sum, value) in self.all().into_iter().zip(other.all()) {
+            *sum += *value;
+        }
+    }
+
+    /// Each figure divided by `count`.
+    #[must_use]
+    pub(super) fn divided(mut self, count: f64) -> Self {
+        for sum in self.all() {
+            *sum /= count;
+        }
+        self
+    }
 }
 
 impl StepFigures {

@@ -45,12 +45,7 @@ struct Sums {
     games: u64,
     reconstruction: f64,
     of_anomalies: f64,
-    discriminator: f64,
-    generator: f64,
-    normal: f64,
-    generated: f64,
-    anomalous: f64,
-    gradient: f64,
+    game: Game,
     seconds: f64,
 }
 
@@ -61,12 +56,7 @@ impl Sums {
         self.of_anomalies += figures.of_anomalies.unwrap_or(0.0);
         if let Some(game) = figures.game {
             self.games += 1;
-            self.discriminator += game.discriminator;
-            self.generator += game.generator;
-            self.normal += game.normal;
-            self.generated += game.generated;
-            self.anomalous += game.anomalous;
-            self.gradient += game.gradient;
+            self.game.add(game);
         }
     }
 
@@ -76,15 +66,7 @@ impl Sums {
 
     /// Means over the steps with a discriminator.
     fn game(&self) -> Option<Game> {
-        let mean = |sum: f64| sum / self.games as f64;
-        (self.games > 0).then(|| Game {
-            discriminator: mean(self.discriminator),
-            generator: mean(self.generator),
-            normal: mean(self.normal),
-            generated: mean(self.generated),
-            anomalous: mean(self.anomalous),
-            gradient: mean(self.gradient),
-        })
+        (self.games > 0).then(|| self.game.divided(self.games as f64))
     }
 }
 
