@@ -121,9 +121,7 @@ impl Settings {
         let DataSettings { size, fit, .. } = self.data;
         let filter = self.data.filter.unwrap_or(Filter::Bilinear);
         Geometry { fit, size, filter }.check()?;
-        if let MethodConfig::Ckaad(config) = &self.method {
-            config.check_size(size)?;
-        }
+        self.method.check_size(size)?;
         let train = &self.train;
         if train.batch_size == 0 {
             return Err(Error::usage("train.batch_size must be at least 1"));

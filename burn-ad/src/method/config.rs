@@ -75,6 +75,15 @@ impl MethodConfig {
         }
     }
 
+    /// # Errors
+    /// When it cannot work on inputs of `size` x `size` pixels, whatever the backbone.
+    pub fn check_size(&self, size: usize) -> Result<()> {
+        match self {
+            Self::Npad(_) | Self::Bgad(_) | Self::Hgad(_) => Ok(()),
+            Self::Ckaad(config) => config.check_size(size),
+        }
+    }
+
     /// Whether known anomalies change what is learnt.
     pub fn uses_anomalies(&self) -> bool {
         match self {
