@@ -5,11 +5,9 @@ use pulp::{Simd, WithSimd};
 use crate::isa::Isa;
 use crate::rows::for_rows;
 use crate::simd_math::mul_add;
-use crate::sums::{lanes, sum_rows};
+use crate::sums::{BLOCK, lanes, sum_rows};
 use crate::vector::{by_registers, read, write};
 
-/// Values summed in `f32` by each lane before they go to an `f64` total.
-const BLOCK: usize = 32;
 /// The product of lengths counts as at least this (PyTorch's `cosine_similarity`).
 const SMALLEST: f64 = 1e-8;
 
@@ -25,7 +23,7 @@ pub fn products(isa: Isa, a: &[f32], b: &[f32], images: usize) -> Products {
     assert_eq!(a.len(), b.len(), "lengths of maps");
     let each = a.len().checked_div(images).unwrap_or(0);
     assert_eq!(each * images, a.len(), "whole images");
-    // Pieces of an image that one call sums.
+    // Pieces of an image that one call sums: no more than a block in each of 16 lanes.
     let piece = 16 * BLOCK;
     let pieces = each.div_ceil(piece).max(1);
     let sums = sum_rows(images, pieces, 2 * piece, 3, |first, count, out| {
