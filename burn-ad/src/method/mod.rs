@@ -7,6 +7,7 @@ mod config;
 mod fingerprint;
 mod flow_learner;
 pub mod hgad;
+pub mod igd;
 mod model;
 pub mod npad;
 mod padding;
@@ -116,6 +117,17 @@ pub struct TrainingImages<'a> {
     pub initial_flows: &'a [Vec<StateDict>],
     /// A trained model to start from, for methods that can learn more products.
     pub initial_model: Option<&'a StoredModel>,
+    /// Labelled images that are scored from time to time, for the log alone.
+    pub watched: Watched<'a>,
+}
+
+/// Labelled images that are scored while training goes on: they change nothing in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watched<'a> {
+    /// The images; none for no watching.
+    pub samples: &'a [Sample],
+    /// Epochs from one time to the next, at least 1.
+    pub every: usize,
 }
 
 impl<'a> TrainingImages<'a> {
@@ -142,6 +154,8 @@ pub struct TrainingData<'a> {
     pub initial_flows: &'a [Vec<StateDict>],
     /// A trained model to start from; it sees images as this training does.
     pub initial_model: Option<&'a StoredModel>,
+    /// Labelled images that are scored from time to time, for the log alone.
+    pub watched: Watched<'a>,
     /// Decodes and prepares them.
     pub loader: &'a Loader,
 }

@@ -180,6 +180,7 @@ impl<B: Backend> Model<B> {
             },
             initial_flows: images.initial_flows,
             initial_model: images.initial_model,
+            watched: images.watched,
             loader,
         };
         let detector = method.fit(backbone, &data, run)?;

@@ -1,10 +1,10 @@
-//! Convolutions without bias, and the normalisation behind them.
+//! Convolutions, and the normalisation behind them.
 
 use burn::module::{Module, Param};
 use burn::prelude::*;
 use rand_chacha::ChaCha8Rng;
 
-use super::init::Init;
+use super::init::{Init, zero_for_good};
 use super::norm::{Norm, NormKind};
 use crate::ops::{self, Activation, Convolution, Padding, Tail};
 
@@ -36,12 +36,14 @@ impl ConvShape {
     }
 }
 
-/// A convolution without bias; or a transposed one with a kernel of 2 x 2 and stride 2.
+/// A convolution; or a transposed one with a kernel of 2 x 2 and stride 2.
 #[derive(Module, Debug)]
 pub struct Conv<B: Backend> {
     /// `[outputs, inputs, kernel, kernel]`; of a transposed one `[4 * outputs, inputs, 1, 1]`, ordered
     /// (row, column, output): [`ops::depth_to_space`] does the rest.
     weight: Param<Tensor<B, 4>>,
+    /// `[outputs]`.
+    bias: Option<Param<Tensor<B, 1>>>,
     #[module(skip)]
     convolution: Convolution,
     #[module(skip)]
@@ -49,7 +51,7 @@ pub struct Conv<B: Backend> {
 }
 
 impl<B: Backend> Conv<B> {
-    /// A convolution.
+    /// A convolution without bias.
     pub fn new(shape: ConvShape, init: Init, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
         let ConvShape {
             inputs,
@@ -71,6 +73,25 @@ impl<B: Backend> Conv<B> {
         };
         let shape = [outputs, inputs, kernel, kernel];
         Self::of(values, shape, convolution, false, device)
+    }
+
+    /// A convolution with a bias, drawn as PyTorch does it ([`Init::Uniform`]) or zero.
+    pub fn biased(shape: ConvShape, init: Init, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
+        let conv = Self::new(shape, init, rng, device);
+        let fan = shape.inputs * shape.kernel * shape.kernel;
+        let bias = init.draw(shape.outputs, fan, rng);
+        let bias = Tensor::from_data(TensorData::new(bias, [shape.outputs]), device);
+        Self {
+            bias: Some(Param::from_tensor(bias)),
+            ..conv
+        }
+    }
+
+    /// The same whose bias stays zero.
+    #[must_use]
+    pub fn without_bias(mut self) -> Self {
+        self.bias = self.bias.map(zero_for_good);
+        self
     }
 
     /// A transposed convolution with a kernel of 2 x 2 and stride 2; PyTorch's default is
@@ -102,6 +123,7 @@ impl<B: Backend> Conv<B> {
         let weight = Tensor::from_data(TensorData::new(values, shape), device);
         Self {
             weight: Param::from_tensor(weight),
+            bias: None,
             convolution,
             doubles,
         }
@@ -111,6 +133,7 @@ impl<B: Backend> Conv<B> {
     /// convolution doubles both sides.
     pub fn forward(&self, x: Tensor<B, 4>, activation: Activation) -> Tensor<B, 4> {
         let weight = self.weight.val();
+        let bias = self.bias.as_ref().map(Param::val);
         if self.doubles {
             let y = ops::conv2d(x, weight, None, self.convolution);
             return activation.apply(ops::depth_to_space(y));
@@ -119,7 +142,7 @@ impl<B: Backend> Conv<B> {
             residual: None,
             activation,
         };
-        ops::conv2d_with(x, weight, None, self.convolution, tail, None)
+        ops::conv2d_with(x, weight, bias, self.convolution, tail, None)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How parameters are drawn.
 
+use burn::module::Param;
+use burn::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -34,6 +36,13 @@ impl Init {
             }
         }
     }
+}
+
+/// Zeros that no optimiser changes.
+pub(super) fn zero_for_good<B: Backend>(param: Param<Tensor<B, 1>>) -> Param<Tensor<B, 1>> {
+    param
+        .map(|values| values.zeros_like().detach())
+        .set_require_grad(false)
 }
 
 /// A standard normal number, by Box and Muller.

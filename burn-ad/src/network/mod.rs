@@ -3,14 +3,17 @@
 
 mod conv;
 mod init;
+mod linear;
 mod norm;
 mod optimiser;
 mod parameters;
 mod player;
+pub mod residual;
 
 pub use conv::{Conv, ConvShape, Layer};
 pub use init::Init;
-pub use norm::{Norm, NormKind};
+pub use linear::Linear;
+pub use norm::{Norm, NormKind, NormMode};
 pub use optimiser::{Descent, Optimiser};
 pub use parameters::{load, save};
 pub use player::Player;

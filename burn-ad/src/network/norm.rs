@@ -4,7 +4,8 @@ use burn::module::{Module, Param, RunningState};
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{self, Activation, Statistics};
+use super::init::zero_for_good;
+use crate::ops::{self, Activation, Convolution, Padding, Statistics, Tail};
 
 /// PyTorch's default.
 const EPSILON: f64 = 1e-5;
@@ -23,14 +24,34 @@ pub enum NormKind {
     Batch,
 }
 
-/// A normalisation, PyTorch's `InstanceNorm2d` or `BatchNorm2d` with its defaults.
+/// Which statistics batch normalisation uses while gradients are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormMode {
+    /// Those of the batch, which the running ones follow.
+    #[default]
+    Train,
+    /// The running ones, which stay as they are.
+    Eval,
+}
+
+/// A normalisation, PyTorch's `InstanceNorm2d`, `BatchNorm2d` or `LayerNorm` with its defaults.
 #[derive(Module, Debug)]
 pub struct Norm<B: Backend> {
-    /// Scale, `[channels]`.
+    /// Scale, `[channels]`; of a layer normalisation `[height * width * channels]`.
     weight: Param<Tensor<B, 1>>,
-    /// Offset, `[channels]`.
+    /// Offset, of the same size.
     bias: Param<Tensor<B, 1>>,
     running: Option<Running<B>>,
+    #[module(skip)]
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Instance,
+    Batch(NormMode),
+    Layer,
 }
 
 /// What batch normalisation uses after training, `[channels]` each.
@@ -50,7 +71,35 @@ impl<B: Backend> Norm<B> {
                 mean: RunningState::new(Tensor::zeros([channels], device)),
                 variance: RunningState::new(Tensor::ones([channels], device)),
             }),
+            kind: match kind {
+                NormKind::Instance => Kind::Instance,
+                NormKind::Batch => Kind::Batch(NormMode::Train),
+            },
         }
+    }
+
+    /// Batch normalisation with a choice of statistics.
+    pub fn batch(mode: NormMode, channels: usize, device: &B::Device) -> Self {
+        Self {
+            kind: Kind::Batch(mode),
+            ..Self::new(NormKind::Batch, channels, device)
+        }
+    }
+
+    /// Layer normalisation of maps of `channels` by `side` by `side`: all values of an image together, each
+    /// with a scale and an offset of its own.
+    pub fn layer(channels: usize, side: usize, device: &B::Device) -> Self {
+        Self {
+            kind: Kind::Layer,
+            ..Self::new(NormKind::Instance, channels * side * side, device)
+        }
+    }
+
+    /// The same whose offsets stay zero.
+    #[must_use]
+    pub fn without_offset(mut self) -> Self {
+        self.bias = zero_for_good(self.bias);
+        self
     }
 
     /// `activation(norm(x) + residual)`, all of `[batch, channels, height, width]`.
@@ -61,13 +110,24 @@ impl<B: Backend> Norm<B> {
         activation: Activation,
     ) -> Tensor<B, 4> {
         let affine = (self.weight.val(), self.bias.val());
-        let statistics = match &self.running {
-            None => Statistics::Instance,
-            Some(running) if B::ad_enabled(&x.device()) => {
+        let statistics = match (self.kind, &self.running) {
+            (Kind::Layer, _) => {
+                let (scale, offset) = affine;
+                let Some(residual) = residual else {
+                    return ops::layer_normalise(x, scale, offset, activation, EPSILON);
+                };
+                let plain = Activation::Identity;
+                let y = ops::layer_normalise(x, scale, offset, plain, EPSILON);
+                return activation.apply(ops::add(y, residual));
+            }
+            (Kind::Batch(mode), Some(running)) => {
+                if mode == NormMode::Eval || !B::ad_enabled(&x.device()) {
+                    return running.apply(x, affine, residual, activation);
+                }
                 running.update(x.clone().detach());
                 Statistics::Batch
             }
-            Some(running) => return running.apply(x, affine, residual, activation),
+            _ => Statistics::Instance,
         };
         ops::normalise(x, Some(affine), residual, activation, statistics, EPSILON)
     }
@@ -76,15 +136,8 @@ impl<B: Backend> Norm<B> {
 impl<B: Backend> Running<B> {
     /// Takes up the statistics of a batch.
     fn update(&self, x: Tensor<B, 4>) {
-        let [batch, channels, height, width] = x.dims();
-        let mean = |x: Tensor<B, 4>| -> Tensor<B, 1> {
-            let of_images = ops::position_mean(x).reshape([batch, channels]);
-            of_images.mean_dim(0).reshape([channels])
-        };
-        // About the mean, so that nothing cancels.
-        let centre = mean(x.clone());
-        let offsets = centre.clone().reshape([1, channels, 1, 1]);
-        let biased = mean((x - offsets).square());
+        let [batch, _, height, width] = x.dims();
+        let (centre, biased) = ops::channel_moments(x);
         let count = (batch * height * width) as f64;
         let variance = biased * (count / (count - 1.0).max(1.0));
         for (state, found) in [(&self.mean, centre), (&self.variance, variance)] {
@@ -106,11 +159,17 @@ impl<B: Backend> Running<B> {
         let channels = x.dims()[1];
         let factor = weight / (self.variance.value() + EPSILON).sqrt();
         let offset = bias - self.mean.value() * factor.clone();
-        let mut y = x * factor.reshape([1, channels, 1, 1]) + offset.reshape([1, channels, 1, 1]);
-        if let Some(residual) = residual {
-            y = y + residual;
-        }
-        activation.apply(y)
+        let depthwise = Convolution {
+            stride: 1,
+            padding: Padding::Symmetric(0),
+            groups: channels,
+        };
+        let tail = Tail {
+            residual,
+            activation,
+        };
+        let factor = factor.reshape([channels, 1, 1, 1]);
+        ops::conv2d_with(x, factor, Some(offset), depthwise, tail, None)
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) use cpu::reuse;
 pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, computes_on_cpu, has_kernels};
 pub(crate) use mahalanobis::mahalanobis_in_window;
 pub use nearest::{Neighbours, distances};
-pub use norm::{Statistics, normalise};
+pub use norm::{Statistics, channel_moments, normalise};
 pub use orthogonal::{random_orthonormal, random_rotation};
 pub use pad::{Padding, same_padding};
 pub use pool::{average_pool_3x3, max_pool_3x3_stride_2};

@@ -81,6 +81,25 @@ pub fn normalise<B: Backend>(
     activation.apply(y)
 }
 
+/// Mean and biased variance of each channel over all images and positions, `[channels]` each, without
+/// gradients.
+pub fn channel_moments<B: Backend>(x: Tensor<B, 4>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+    let x = match cpu::open_without_gradient(x.detach()) {
+        Ok((kernels, x)) => {
+            let [mean, variance] = cpu::norm::channel_moments(kernels, x);
+            return (cpu::close(mean), cpu::close(variance));
+        }
+        Err(x) => x,
+    };
+    let [batch, channels, height, width] = x.dims();
+    let rows = x.reshape([batch * channels, height * width]);
+    let mean = |rows: Tensor<B, 2>| rows.mean_dim(1).reshape([batch, channels]).mean_dim(0);
+    // About the mean, so that nothing cancels.
+    let centre = mean(rows.clone());
+    let variance = mean((rows - each_row(centre.clone(), batch)).square());
+    (centre.reshape([channels]), variance.reshape([channels]))
+}
+
 /// `[1, channels]` repeated for every image: `[batch * channels, 1]`.
 fn each_row<B: Backend>(values: Tensor<B, 2>, batch: usize) -> Tensor<B, 2> {
     let channels = values.dims()[1];

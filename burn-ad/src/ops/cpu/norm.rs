@@ -120,6 +120,16 @@ pub(crate) fn normalise(kernels: Kernels, call: Call) -> Cpu {
     })
 }
 
+/// Mean and biased variance of each channel, `[channels]` each.
+pub(crate) fn channel_moments(kernels: Kernels, x: Cpu) -> [Cpu; 2] {
+    let tracked = matches!(x, Cpu::Tracked(_));
+    let x = Map::of(kernels, x.into_primitive());
+    let size = size(x.dims(), Statistics::Batch);
+    let moments = norm::moments(kernels.isa, x.values(), size, 0.0);
+    [moments.mean, moments.variance]
+        .map(|values| without_history(tracked, tensor(values, &[size.channels])))
+}
+
 /// Parents: the map, scale and offset where there are, the residual where there is one.
 #[derive(Debug)]
 struct NormBackward;

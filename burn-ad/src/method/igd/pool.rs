@@ -1,0 +1,181 @@
+//! The images of a training run as the models see them.
+
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use rand::RngExt;
+
+use super::config::{EncoderSource, IgdConfig, PATCH, Scale};
+use super::eye::pooled;
+use super::learner::Views;
+use super::patches::{corners, cut};
+use crate::backbone::Backbone;
+use crate::data::Region;
+use crate::error::Result;
+use crate::method::TrainingData;
+use crate::method::reading::{nothing_readable, read_features};
+use crate::train::{FeatureCache, Run, indices_by_seed, stream_rng};
+
+/// What a model sees of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    image: usize,
+    /// Upper left corner of a patch; `None` for the whole image.
+    corner: Option<[usize; 2]>,
+    mirrored: bool,
+}
+
+/// All images of a run.
+pub(super) struct Pool<'a, B: Backend> {
+    config: &'a IgdConfig,
+    backbone: &'a Backbone<B>,
+    /// Normalised pixels `[3, size, size]`.
+    pixels: FeatureCache<usize>,
+    /// Where the picture lies in each image.
+    regions: Vec<Region>,
+    /// Vectors of whole images, plain or mirrored.
+    vectors: FeatureCache<(usize, bool)>,
+    size: usize,
+    device: B::Device,
+}
+
+impl<'a, B: Backend> Pool<'a, B> {
+    /// Reads all normal images.
+    ///
+    /// # Errors
+    /// When none can be read, or the run is interrupted.
+    pub(super) fn fill<AB: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
+        config: &'a IgdConfig,
+        backbone: &'a Backbone<B>,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_, AB>,
+    ) -> Result<Self> {
+        let mut pool = Self {
+            config,
+            backbone,
+            pixels: FeatureCache::new(run.feature_memory),
+            regions: Vec::new(),
+            vectors: FeatureCache::new(run.feature_memory),
+            size: data.loader.preprocess().geometry.size,
+            device: run.device.clone(),
+        };
+        let (pixels, regions) = (&mut pool.pixels, &mut pool.regions);
+        read_features(
+            data.loader,
+            data.fit,
+            run,
+            |_, items| {
+                let items = items.iter();
+                items.map(|item| vec![item.pixels.clone()]).collect()
+            },
+            |item, levels| {
+                pixels.insert(regions.len(), levels)?;
+                regions.push(item.placement.valid);
+                Ok(())
+            },
+        )?;
+        if pool.regions.is_empty() {
+            return Err(nothing_readable());
+        }
+        Ok(pool)
+    }
+
+    /// Readable images.
+    pub(super) fn len(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// What a model sees of an image in an epoch, not mirrored: the whole, or patches, which are drawn
+    /// anew in each epoch where not all are taken.
+    pub(super) fn views(&self, scale: Scale, image: usize, epoch: usize, seed: u64) -> Vec<View> {
+        let view = |corner| View {
+            image,
+            corner,
+            mirrored: false,
+        };
+        if scale == Scale::Global {
+            return vec![view(None)];
+        }
+        let corners = corners(self.config.patches, self.size, &self.regions[image]);
+        let drawn = match self.config.patches.drawn {
+            0 => corners.len(),
+            some => some.min(corners.len()),
+        };
+        if drawn == corners.len() {
+            return corners.into_iter().map(|corner| view(Some(corner))).collect();
+        }
+        let stream = format!("patches {epoch} {image}");
+        let order = indices_by_seed(corners.len(), seed, &stream);
+        let order = order.into_iter().take(drawn);
+        order.map(|place| view(Some(corners[place]))).collect()
+    }
+
+    /// Mirrors views at random, where the settings say so.
+    pub(super) fn mirror(&self, views: &mut [View], seed: u64, stream: &str) {
+        if !self.config.flip {
+            return;
+        }
+        let mut rng = stream_rng(seed, stream);
+        for view in views {
+            view.mirrored = rng.random();
+        }
+    }
+
+    /// Views as tensors.
+    ///
+    /// # Errors
+    /// When images kept on disk cannot be read.
+    pub(super) fn batch(&mut self, scale: Scale, views: &[View]) -> Result<Views<B>> {
+        let side = match scale {
+            Scale::Global => self.size,
+            Scale::Local => PATCH,
+        };
+        let mut values = Vec::with_capacity(views.len() * 3 * side * side);
+        for view in views {
+            let levels = self.pixels.get(&view.image)?;
+            let levels = levels.expect("every image was read");
+            let start = values.len();
+            match view.corner {
+                Some(corner) => cut(&levels[0], self.size, corner, &mut values),
+                None => values.extend_from_slice(&levels[0]),
+            }
+            if view.mirrored {
+                values[start..].chunks_exact_mut(side).for_each(<[f32]>::reverse);
+            }
+        }
+        let data = TensorData::new(values, [views.len(), 3, side, side]);
+        let images = Tensor::<B, 4>::from_data(data, &self.device);
+        let vectors = match self.config.scale(scale).encoder {
+            EncoderSource::Scratch => None,
+            EncoderSource::Backbone if scale == Scale::Local => {
+                Some(pooled(self.backbone, images.clone()))
+            }
+            EncoderSource::Backbone => Some(self.whole(&images, views)?),
+        };
+        Ok(Views { images, vectors })
+    }
+
+    /// The frozen backbone's vectors of whole images, each computed once.
+    fn whole(&mut self, images: &Tensor<B, 4>, views: &[View]) -> Result<Tensor<B, 2>> {
+        let key = |view: &View| (view.image, view.mirrored);
+        let absent: Vec<usize> = (0..views.len())
+            .filter(|&place| !self.vectors.contains(&key(&views[place])))
+            .collect();
+        if !absent.is_empty() {
+            let parts = absent.iter().map(|&place| images.clone().narrow(0, place, 1));
+            let found = pooled(self.backbone, Tensor::cat(parts.collect(), 0));
+            let width = found.dims()[1];
+            let found = crate::tensors::to_vec(found);
+            for (&place, vector) in absent.iter().zip(found.chunks_exact(width)) {
+                self.vectors.insert(key(&views[place]), vec![vector.to_vec()])?;
+            }
+        }
+        let mut values = Vec::new();
+        for view in views {
+            let levels = self.vectors.get(&key(view))?;
+            values.extend_from_slice(&levels.expect("computed above")[0]);
+        }
+        let width = values.len() / views.len();
+        let data = TensorData::new(values, [views.len(), width]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+}
