@@ -12,6 +12,7 @@ use burn_ad::method::bgad::Boundary;
 use burn_ad::method::ckaad::AnomalySource;
 use burn_ad::method::{
     CalibrationSource, MethodConfig, Model, ModelHeader, StoredModel, TrainOptions, TrainingImages,
+    Watched,
 };
 use burn_ad::report::memory::peak_resident_bytes;
 use burn_ad::report::table::{Align, Table};
@@ -112,7 +113,7 @@ pub(crate) fn check_known(settings: &Settings) -> Result<()> {
             ))
             .help("leave them out, or choose ckaad-medical, which learns from known ones"))
         }
-        (false, MethodConfig::Npad(_) | MethodConfig::Hgad(_)) => Err(Error::usage(format!(
+        (false, MethodConfig::Npad(_) | MethodConfig::Hgad(_) | MethodConfig::Igd(_)) => Err(Error::usage(format!(
             "{method} learns from normal images alone; known anomalies mean nothing to it"
         ))
         .help(format!("leave them out, or choose one of: {}", learners()))),
@@ -195,6 +196,13 @@ impl Training<'_> {
             anomalous: known,
             initial_flows: &initial_flows,
             initial_model: initial_model.as_ref(),
+            watched: match train.watch_every {
+                Some(every) => Watched {
+                    samples: &dataset.test,
+                    every,
+                },
+                None => Watched::default(),
+            },
         };
         let backbone = self.weights.backbone::<AB::InnerBackend>(device)?;
         let mut run = Run::<AB>::new(device.clone(), train.seed, recorder)

@@ -68,6 +68,7 @@ pub mod metrics;
 pub mod network;
 pub mod ops;
 pub mod report;
+pub mod ssim;
 pub mod tensors;
 pub mod train;
 

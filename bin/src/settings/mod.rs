@@ -126,6 +126,16 @@ impl Settings {
         if train.batch_size == 0 {
             return Err(Error::usage("train.batch_size must be at least 1"));
         }
+        if train.watch_every == Some(0) {
+            return Err(Error::usage("train.watch_every must be at least 1"));
+        }
+        if train.watch_every.is_some() && !self.method.watches() {
+            let method = &self.method;
+            return Err(
+                Error::usage(format!("{method} cannot watch images while it trains"))
+                    .help("leave train.watch_every out"),
+            );
+        }
         if !(0.0..1.0).contains(&train.calibration_share) {
             let share = train.calibration_share;
             return Err(Error::usage(format!(
@@ -229,7 +239,9 @@ fn json_of(value: &impl Serialize) -> Result<Value> {
 
 /// The settings of a preset before the user has said anything.
 fn defaults(method: &str) -> Result<Value> {
-    let preset = json_of(&MethodConfig::preset(method)?)?;
+    let preset = MethodConfig::preset(method)?;
+    let size = preset.default_size();
+    let preset = json_of(&preset)?;
     let mut section = Map::from_iter([("name".to_owned(), json!(method))]);
     if let Value::Object(settings) = &preset["settings"] {
         section.extend(settings.clone());
@@ -239,7 +251,7 @@ fn defaults(method: &str) -> Result<Value> {
         "backbone": json_of(&BackboneSettings::default())?,
         "data": json_of(&DataSettings {
             layout: Layout::Auto,
-            size: 256,
+            size,
             // Differs from the papers, which crop: what is cut away is never inspected.
             fit: Fit::Letterbox,
             filter: None,
@@ -256,6 +268,7 @@ fn defaults(method: &str) -> Result<Value> {
             feature_memory_mib: None,
             init_flows: None,
             init_from: None,
+            watch_every: None,
             calibration_share: 0.1,
             target_fpr: 0.01,
             protocol: Protocol::Default,

@@ -76,6 +76,10 @@ pub(crate) struct TrainSettings {
     /// Model directory to begin with, to which products are added; where absent, training begins afresh. Relative to
     /// the working directory.
     pub(crate) init_from: Option<PathBuf>,
+    /// Epochs after which the test images are scored each time, for the log alone; where absent, they are not. Only igd
+    /// does it.
+    #[serde(default)]
+    pub(crate) watch_every: Option<usize>,
     /// Share of the training images kept aside for the threshold.
     pub(crate) calibration_share: f64,
     /// Share of normal images allowed above the threshold.

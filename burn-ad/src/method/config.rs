@@ -7,6 +7,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use super::bgad::{Bgad, BgadConfig};
 use super::ckaad::{Ckaad, CkaadConfig};
 use super::hgad::{Hgad, HgadConfig};
+use super::igd::{Igd, IgdConfig};
 use super::npad::{Npad, NpadConfig};
 use super::{Detector, Examination, Fit, Prediction, TrainingData};
 use crate::backbone::{Backbone, BackboneConfig};
@@ -28,11 +29,13 @@ pub enum MethodConfig {
     Hgad(HgadConfig),
     /// CKAAD and its ablations.
     Ckaad(CkaadConfig),
+    /// IGD, its ablations and Deep SVDD.
+    Igd(IgdConfig),
 }
 
 impl MethodConfig {
     /// The names that [`preset`](Self::preset) knows.
-    pub const PRESETS: [&'static str; 9] = [
+    pub const PRESETS: [&'static str; 11] = [
         "npad",
         "padim",
         "patchcore",
@@ -42,6 +45,8 @@ impl MethodConfig {
         "hgad",
         "ckaad",
         "ckaad-medical",
+        "igd",
+        "igd-scratch",
     ];
 
     /// The settings of a published system.
@@ -59,6 +64,8 @@ impl MethodConfig {
             "hgad" => Ok(Self::Hgad(HgadConfig::hgad())),
             "ckaad" => Ok(Self::Ckaad(CkaadConfig::industrial())),
             "ckaad-medical" => Ok(Self::Ckaad(CkaadConfig::medical())),
+            "igd" => Ok(Self::Igd(IgdConfig::products())),
+            "igd-scratch" => Ok(Self::Igd(IgdConfig::scratch())),
             _ => Err(Error::usage(format!("there is no method '{name}'"))
                 .help(format!("the methods are {}", Self::PRESETS.join(", ")))),
         }
@@ -72,7 +79,29 @@ impl MethodConfig {
             Self::Bgad(config) => config.validate(),
             Self::Hgad(config) => config.validate(),
             Self::Ckaad(config) => config.validate(),
+            Self::Igd(config) => config.validate(),
         }
+    }
+
+    /// The side in pixels of the images it was published for.
+    pub fn default_size(&self) -> usize {
+        match self {
+            Self::Igd(config) => config.default_size(),
+            Self::Npad(_) | Self::Bgad(_) | Self::Hgad(_) | Self::Ckaad(_) => 256,
+        }
+    }
+
+    /// Whether it looks through a frozen backbone.
+    pub fn needs_backbone(&self) -> bool {
+        match self {
+            Self::Igd(config) => config.needs_backbone(),
+            Self::Npad(_) | Self::Bgad(_) | Self::Hgad(_) | Self::Ckaad(_) => true,
+        }
+    }
+
+    /// Whether it can score labelled images from time to time while it trains.
+    pub fn watches(&self) -> bool {
+        matches!(self, Self::Igd(_))
     }
 
     /// # Errors
@@ -81,13 +110,14 @@ impl MethodConfig {
         match self {
             Self::Npad(_) | Self::Bgad(_) | Self::Hgad(_) => Ok(()),
             Self::Ckaad(config) => config.check_size(size),
+            Self::Igd(config) => config.check_size(size),
         }
     }
 
     /// Whether known anomalies change what is learnt.
     pub fn uses_anomalies(&self) -> bool {
         match self {
-            Self::Npad(_) | Self::Hgad(_) => false,
+            Self::Npad(_) | Self::Hgad(_) | Self::Igd(_) => false,
             Self::Bgad(config) => config.uses_anomalies(),
             Self::Ckaad(config) => config.uses_anomalies(),
         }
@@ -103,7 +133,7 @@ impl MethodConfig {
     pub fn is_iterative(&self) -> bool {
         match self {
             Self::Npad(_) => false,
-            Self::Bgad(_) | Self::Hgad(_) | Self::Ckaad(_) => true,
+            Self::Bgad(_) | Self::Hgad(_) | Self::Ckaad(_) | Self::Igd(_) => true,
         }
     }
 
@@ -124,7 +154,7 @@ impl MethodConfig {
     /// When the backbone has not the taps that the method asks for.
     pub fn parameters(&self, backbone: &BackboneConfig) -> Result<Option<[usize; 2]>> {
         match self {
-            Self::Npad(_) => Ok(None),
+            Self::Npad(_) | Self::Igd(_) => Ok(None),
             Self::Bgad(config) => config.parameters(backbone).map(Some),
             Self::Hgad(config) => config.parameters(backbone).map(Some),
             Self::Ckaad(config) => config.parameters(backbone).map(Some),
@@ -150,6 +180,7 @@ impl MethodConfig {
             Self::Ckaad(config) => Ok(AnyDetector::Ckaad(Box::new(
                 config.fit(backbone, data, run)?,
             ))),
+            Self::Igd(config) => Ok(AnyDetector::Igd(Box::new(config.fit(backbone, data, run)?))),
         }
     }
 
@@ -177,6 +208,10 @@ impl MethodConfig {
                 let detector = config.load(backbone, size, tensors, device)?;
                 Ok(AnyDetector::Ckaad(Box::new(detector)))
             }
+            Self::Igd(config) => {
+                let detector = config.load(backbone, size, tensors, device)?;
+                Ok(AnyDetector::Igd(Box::new(detector)))
+            }
         }
     }
 }
@@ -198,6 +233,7 @@ impl fmt::Display for MethodConfig {
             (None, Self::Bgad(_)) => f.write_str("bgad (own settings)"),
             (None, Self::Hgad(_)) => f.write_str("hgad (own settings)"),
             (None, Self::Ckaad(_)) => f.write_str("ckaad (own settings)"),
+            (None, Self::Igd(_)) => f.write_str("igd (own settings)"),
         }
     }
 }
@@ -209,13 +245,14 @@ pub(super) enum AnyDetector<B: Backend> {
     Bgad(Box<Bgad<B>>),
     Hgad(Box<Hgad<B>>),
     Ckaad(Box<Ckaad<B>>),
+    Igd(Box<Igd<B>>),
 }
 
 impl<B: Backend> AnyDetector<B> {
     /// The settings it was trained with, where training adds to those it was given.
     pub(super) fn config(&self) -> Option<MethodConfig> {
         match self {
-            Self::Npad(_) | Self::Bgad(_) | Self::Ckaad(_) => None,
+            Self::Npad(_) | Self::Bgad(_) | Self::Ckaad(_) | Self::Igd(_) => None,
             Self::Hgad(detector) => Some(MethodConfig::Hgad(detector.config().clone())),
         }
     }
@@ -228,6 +265,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.predict(batch),
             Self::Hgad(detector) => detector.predict(batch),
             Self::Ckaad(detector) => detector.predict(batch),
+            Self::Igd(detector) => detector.predict(batch),
         }
     }
 
@@ -237,6 +275,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.examine(batch),
             Self::Hgad(detector) => detector.examine(batch),
             Self::Ckaad(detector) => detector.examine(batch),
+            Self::Igd(detector) => detector.examine(batch),
         }
     }
 
@@ -246,6 +285,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.centre_distances(),
             Self::Hgad(detector) => detector.centre_distances(),
             Self::Ckaad(detector) => detector.centre_distances(),
+            Self::Igd(detector) => detector.centre_distances(),
         }
     }
 
@@ -255,6 +295,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.classes(),
             Self::Hgad(detector) => detector.classes(),
             Self::Ckaad(detector) => detector.classes(),
+            Self::Igd(detector) => detector.classes(),
         }
     }
 
@@ -264,6 +305,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.infer_classes(),
             Self::Hgad(detector) => detector.infer_classes(),
             Self::Ckaad(detector) => detector.infer_classes(),
+            Self::Igd(detector) => detector.infer_classes(),
         }
     }
 
@@ -273,6 +315,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.backbone(),
             Self::Hgad(detector) => detector.backbone(),
             Self::Ckaad(detector) => detector.backbone(),
+            Self::Igd(detector) => detector.backbone(),
         }
     }
 
@@ -282,6 +325,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.tensors(),
             Self::Hgad(detector) => detector.tensors(),
             Self::Ckaad(detector) => detector.tensors(),
+            Self::Igd(detector) => detector.tensors(),
         }
     }
 
@@ -296,6 +340,7 @@ impl<B: Backend> Detector<B> for AnyDetector<B> {
             Self::Bgad(detector) => detector.adopt_statistics(samples, loader, run),
             Self::Hgad(detector) => detector.adopt_statistics(samples, loader, run),
             Self::Ckaad(detector) => detector.adopt_statistics(samples, loader, run),
+            Self::Igd(detector) => detector.adopt_statistics(samples, loader, run),
         }
     }
 }

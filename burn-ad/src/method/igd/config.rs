@@ -12,7 +12,7 @@ use crate::network::residual::blocks;
 use crate::ssim::MsSsim;
 
 /// Side of the patches that the local model looks at.
-pub const PATCH: usize = 32;
+pub(super) const PATCH: usize = 32;
 
 /// Settings of IGD. Defaults are the paper's (Chen et al., AAAI 2022); where the published code differs, a
 /// setting says so.
@@ -305,6 +305,14 @@ impl IgdConfig {
         match scale {
             Scale::Global => &self.global,
             Scale::Local => &self.local,
+        }
+    }
+
+    /// The side of images that it was published for.
+    pub fn default_size(&self) -> usize {
+        match self.scales {
+            Scales::Local => PATCH,
+            Scales::Both | Scales::Global => 256,
         }
     }
 

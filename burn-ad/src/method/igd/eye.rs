@@ -175,9 +175,7 @@ impl<B: Backend> Eye<B> {
         backbone: &Backbone<B>,
         with_maps: bool,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let vectors = self
-            .frozen
-            .then(|| pooled(backbone, images.clone()));
+        let vectors = self.frozen.then(|| pooled(backbone, images.clone()));
         let z = self.generator.encode(images.clone(), vectors);
         let found = self.generator.decode(z.clone());
         let losses = self

@@ -15,7 +15,7 @@ use crate::tensors::{TensorSet, to_vec};
 use crate::train::{AdamSettings, stream_rng};
 
 /// Both Adams' decay of moments.
-const BETAS: [f32; 2] = [0.0, 0.9];
+const BETAS: [f64; 2] = [0.0, 0.9];
 
 /// Images of a batch as a model sees them.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
     ) -> Self {
         let adam = |weight_decay: f64| AdamSettings {
             betas: BETAS,
-            weight_decay: weight_decay as f32,
+            weight_decay,
         };
         Self {
             objective,

@@ -87,11 +87,7 @@ impl<B: Backend> Detector<B> for Igd<B> {
 }
 
 impl IgdConfig {
-    fn plans(
-        &self,
-        size: usize,
-        backbone: BackboneConfig,
-    ) -> Result<Vec<(Scale, GeneratorPlan)>> {
+    fn plans(&self, size: usize, backbone: BackboneConfig) -> Result<Vec<(Scale, GeneratorPlan)>> {
         self.check_size(size)?;
         let scales = self.scales.iter();
         scales
@@ -145,6 +141,8 @@ impl Fit for IgdConfig {
 /// statistics.
 fn range(normalisation: &Normalisation) -> f64 {
     let channels = || normalisation.mean.iter().zip(&normalisation.std);
-    let ends = |value: f64| channels().map(move |(&mean, &std)| (value - f64::from(mean)) / f64::from(std));
+    let ends = |value: f64| {
+        channels().map(move |(&mean, &std)| (value - f64::from(mean)) / f64::from(std))
+    };
     ends(1.0).fold(f64::NEG_INFINITY, f64::max) - ends(0.0).fold(f64::INFINITY, f64::min)
 }

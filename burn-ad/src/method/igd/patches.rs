@@ -7,9 +7,8 @@ use crate::data::Region;
 /// picture in `region`.
 pub(super) fn corners(patches: PatchConfig, size: usize, region: &Region) -> Vec<[usize; 2]> {
     let starts = || (0..=size - PATCH).step_by(patches.stride);
-    let meets = |start: usize, first: usize, length: usize| {
-        start < first + length && first < start + PATCH
-    };
+    let meets =
+        |start: usize, first: usize, length: usize| start < first + length && first < start + PATCH;
     starts()
         .flat_map(|row| starts().map(move |column| [row, column]))
         .filter(|&[row, column]| {

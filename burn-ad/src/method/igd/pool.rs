@@ -101,7 +101,10 @@ impl<'a, B: Backend> Pool<'a, B> {
             some => some.min(corners.len()),
         };
         if drawn == corners.len() {
-            return corners.into_iter().map(|corner| view(Some(corner))).collect();
+            return corners
+                .into_iter()
+                .map(|corner| view(Some(corner)))
+                .collect();
         }
         let stream = format!("patches {epoch} {image}");
         let order = indices_by_seed(corners.len(), seed, &stream);
@@ -139,7 +142,9 @@ impl<'a, B: Backend> Pool<'a, B> {
                 None => values.extend_from_slice(&levels[0]),
             }
             if view.mirrored {
-                values[start..].chunks_exact_mut(side).for_each(<[f32]>::reverse);
+                values[start..]
+                    .chunks_exact_mut(side)
+                    .for_each(<[f32]>::reverse);
             }
         }
         let data = TensorData::new(values, [views.len(), 3, side, side]);
@@ -161,12 +166,15 @@ impl<'a, B: Backend> Pool<'a, B> {
             .filter(|&place| !self.vectors.contains(&key(&views[place])))
             .collect();
         if !absent.is_empty() {
-            let parts = absent.iter().map(|&place| images.clone().narrow(0, place, 1));
+            let parts = absent
+                .iter()
+                .map(|&place| images.clone().narrow(0, place, 1));
             let found = pooled(self.backbone, Tensor::cat(parts.collect(), 0));
             let width = found.dims()[1];
             let found = crate::tensors::to_vec(found);
             for (&place, vector) in absent.iter().zip(found.chunks_exact(width)) {
-                self.vectors.insert(key(&views[place]), vec![vector.to_vec()])?;
+                self.vectors
+                    .insert(key(&views[place]), vec![vector.to_vec()])?;
             }
         }
         let mut values = Vec::new();

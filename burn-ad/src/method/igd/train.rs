@@ -85,7 +85,9 @@ impl Sums {
             ("loss_fool", self.fooled),
             ("loss_critic", self.critic),
         ];
-        let present = named.into_iter().filter_map(|(name, sum)| Some((name, sum?)));
+        let present = named
+            .into_iter()
+            .filter_map(|(name, sum)| Some((name, sum?)));
         present.map(|(name, sum)| (name, self.mean(sum))).collect()
     }
 }

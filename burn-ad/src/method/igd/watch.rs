@@ -48,8 +48,13 @@ mod tests {
         let mut watch = Watch::default();
         assert_eq!(watch.look(0, 0.5, &gaussian), None);
         assert_eq!(watch.look(1, 2e-4, &gaussian), None);
-        let said = watch.look(2, 5e-5, &gaussian).expect("below a ten-thousandth");
-        assert!(said.contains("epoch 2") && said.contains("centre"), "{said}");
+        let said = watch
+            .look(2, 5e-5, &gaussian)
+            .expect("below a ten-thousandth");
+        assert!(
+            said.contains("epoch 2") && said.contains("centre"),
+            "{said}"
+        );
         assert_eq!(watch.look(3, 5e-5, &gaussian), None);
     }
 }

@@ -49,6 +49,7 @@ fn trained(training: &Training<'_>) -> (Ckaad<Flex>, [Vec<Tensor<Flex, 4>>; 2]) 
         anomalous: &[],
         initial_flows: &[],
         initial_model: None,
+        watched: crate::method::Watched::default(),
         loader: &loader,
     };
     let mut quiet = Quiet;

@@ -53,7 +53,12 @@ impl<B: Backend> Decoder<B> {
         let plain = Activation::Identity;
         let x = self.input.forward(z);
         let [batch, values] = x.dims();
-        let x = x.reshape([batch, values / (LAST_SIDE * LAST_SIDE), LAST_SIDE, LAST_SIDE]);
+        let x = x.reshape([
+            batch,
+            values / (LAST_SIDE * LAST_SIDE),
+            LAST_SIDE,
+            LAST_SIDE,
+        ]);
         let x = match &self.first {
             Some(first) => first.forward(ops::upsample_nearest_2x(x), plain),
             None => x,
