@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::classes;
-use crate::world::{DONE, Ran, USAGE, draw_kinds, files, json, predictions, run};
+use crate::world::{DONE, Ran, USAGE, draw_kinds, files, json, lines, predictions, run, runs};
 
 /// Settings of a CKAAD that learns in a second; methods are told apart by `--method`.
 pub(crate) const QUICK_CKAAD: [&str; 3] = [
@@ -36,12 +36,6 @@ fn known(dir: &Path) -> BTreeSet<String> {
     let names = header["training"]["known_anomalies"].as_array().unwrap();
     let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
     names.collect()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(serde_json::from_str);
-    lines.map(Result::unwrap).collect()
 }
 
 #[test]
@@ -215,7 +209,7 @@ fn uses_of_anomalies_are_compared_on_the_same_images() {
             ran.stdout
         );
     }
-    let runs = lines(&dir.join("out/runs.jsonl"));
+    let runs = runs(dir);
     assert_eq!(runs.len(), 4);
     let tested = |run: &Value| {
         let results = dir.join("out").join(run["results"].as_str().unwrap());

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{DONE, QUICK, Ran, USAGE, draw_kinds, json, predictions, run};
+use crate::world::{DONE, QUICK, Ran, USAGE, draw_kinds, json, predictions, run, runs};
 
 const SIDE: u32 = 16;
 
@@ -153,13 +153,6 @@ fn a_class_must_be_named_and_exist() {
 fn experiment(dir: &Path, data: &str, args: &[&str]) -> Ran {
     let plain = ["experiment", data, "-o", "out"];
     run(dir, plain.into_iter().chain(args.iter().copied()))
-}
-
-fn runs(dir: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(dir.join("out/runs.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{DONE, FAILURE, QUICK_BGAD, Ran, USAGE, draw_kinds, json, run};
+use crate::world::{DONE, FAILURE, QUICK_BGAD, Ran, USAGE, draw_kinds, json, run, runs};
 
 /// A folder with a product `plate` of two kinds of defect, 4 images each.
 fn world() -> TempDir {
@@ -21,13 +21,6 @@ fn experiment(dir: &Path, args: &[&str]) -> Ran {
         dir,
         plain.split(' ').chain(sets).chain(args.iter().copied()),
     )
-}
-
-fn runs(dir: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(dir.join("out/runs.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 #[test]

@@ -130,6 +130,18 @@ pub(crate) fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// The values of a file that has one a line.
+pub(crate) fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(serde_json::from_str);
+    lines.map(Result::unwrap).collect()
+}
+
+/// The runs of the experiment in `dir/out`.
+pub(crate) fn runs(dir: &Path) -> Vec<serde_json::Value> {
+    lines(&dir.join("out/runs.jsonl"))
+}
+
 /// Trains a model `dir/model` on `data`.
 pub(crate) fn train(dir: &Path, data: &str, model: &str) -> Ran {
     let args = ["train", data, "-o", model].into_iter().chain(QUICK);

@@ -7,6 +7,8 @@ mod record;
 mod run;
 mod schedule;
 mod split;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// What to do about a loss that is not finite.
 pub(crate) const AFTER_DIVERGENCE: &str = "lower method.schedule.learning_rate and start afresh with --overwrite: \

@@ -5,7 +5,6 @@ mod images;
 mod resume;
 mod watching;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn_autodiff::Autodiff;
@@ -22,7 +21,8 @@ use crate::method::{
     MethodConfig, Model, ScoredImage, TrainOptions, TrainingImages, score_samples,
 };
 use crate::metrics::auroc;
-use crate::train::{Checkpoints, Observer, Quiet, Run, Step};
+use crate::train::testing::Watcher;
+use crate::train::{Checkpoints, Observer, Quiet, Run};
 
 type Cpu = Autodiff<Flex>;
 
@@ -154,31 +154,6 @@ fn tensors(model: &Model<Flex>) -> Vec<u8> {
     let path = dir.path().join("model");
     model.save(&path, false).unwrap();
     std::fs::read(path.join("model.safetensors")).unwrap()
-}
-
-/// Stops a run after some steps of training, and keeps what was said.
-#[derive(Default)]
-struct Watcher {
-    stop_after: Option<u64>,
-    log: Vec<Value>,
-    warnings: Vec<String>,
-}
-
-impl Observer for Watcher {
-    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        if step.phase == "training" && Some(step.done) == self.stop_after {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn warn(&mut self, message: &str) {
-        self.warnings.push(message.to_owned());
-    }
-
-    fn record(&mut self, figures: &Value) {
-        self.log.push(figures.clone());
-    }
 }
 
 fn scores(model: &Model<Flex>, samples: &[Sample], batch: usize) -> Vec<ScoredImage> {

@@ -1,7 +1,6 @@
 //! What HGAD must do, on two procedural products and a random ResNet-18.
 #![allow(clippy::unwrap_used)]
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
@@ -21,7 +20,8 @@ use crate::method::{
     MethodConfig, Model, ScoredImage, StoredModel, TrainOptions, TrainingImages, score_samples,
 };
 use crate::metrics::auroc;
-use crate::train::{Checkpoints, Observer, Quiet, Run, Step, stream_rng};
+use crate::train::testing::Watcher;
+use crate::train::{Checkpoints, Observer, Quiet, Run, stream_rng};
 
 type Cpu = Autodiff<Flex>;
 
@@ -91,31 +91,6 @@ fn loader() -> Loader {
         normalisation: Normalisation::IMAGENET,
     })
     .with_workers(1)
-}
-
-/// Stops a run after some steps of training, and keeps what was said.
-#[derive(Default)]
-struct Watcher {
-    stop_after: Option<u64>,
-    log: Vec<serde_json::Value>,
-    warnings: Vec<String>,
-}
-
-impl Observer for Watcher {
-    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        if step.phase == "training" && Some(step.done) == self.stop_after {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn warn(&mut self, message: &str) {
-        self.warnings.push(message.to_owned());
-    }
-
-    fn record(&mut self, figures: &serde_json::Value) {
-        self.log.push(figures.clone());
-    }
 }
 
 fn train(
