@@ -22,31 +22,35 @@ pub(crate) enum ChosenWeights {
         /// Its seed.
         seed: u64,
     },
+    /// None, for a method that looks at pixels alone.
+    Nothing,
 }
 
 impl ChosenWeights {
     /// Reads the weights that the settings ask for.
     ///
     /// # Errors
-    /// When the file cannot be used, or no file is named and the cache has none.
+    /// When the file cannot be used, or one is needed, none is named and the cache has none.
     pub(crate) fn find(settings: &BackboneSettings, seed: u64) -> Result<Self> {
         let arch = match settings.name {
             Some(arch) => arch,
             None => DEFAULT_BACKBONE.parse()?,
         };
-        if settings.random {
-            return Ok(Self::Random { arch, seed });
-        }
         if let Some(path) = &settings.weights {
             return Ok(Self::File(Box::new(read_weights(path, settings.name)?)));
+        }
+        if arch.is_none() {
+            return Ok(Self::Nothing);
+        }
+        if settings.random {
+            return Ok(Self::Random { arch, seed });
         }
         let folder = cache::directory()?;
         let path = resolve(arch, &folder).ok_or_else(|| {
             let message = format!("there are no weights for {arch} in {}", folder.display());
             Error::usage(message).help(format!(
-                "get them with {}, name a checkpoint with --weights FILE, or try without any: \
-                 --random-weights",
-                fetch_commands(arch)
+                "{}, name a file with --weights FILE, or try without any: --random-weights",
+                ways_to_get(arch)
             ))
         })?;
         Ok(Self::File(Box::new(read_weights(&path, Some(arch))?)))
@@ -57,6 +61,7 @@ impl ChosenWeights {
         match self {
             Self::File(file) => file.arch,
             Self::Random { arch, .. } => *arch,
+            Self::Nothing => BackboneConfig::None,
         }
     }
 
@@ -64,7 +69,7 @@ impl ChosenWeights {
     fn pixels(&self) -> Pixels {
         match self {
             Self::File(file) => file.pixels,
-            Self::Random { arch, .. } => arch.pixels(),
+            Self::Random { .. } | Self::Nothing => self.arch().pixels(),
         }
     }
 
@@ -87,6 +92,7 @@ impl ChosenWeights {
         match self {
             Self::File(file) => file.source.clone(),
             Self::Random { seed, .. } => format!("random weights of seed {seed}"),
+            Self::Nothing => "pixels alone".to_owned(),
         }
     }
 
@@ -94,14 +100,14 @@ impl ChosenWeights {
     pub(crate) fn digest(&self) -> String {
         match self {
             Self::File(file) => file.digest(),
-            Self::Random { .. } => self.source(),
+            Self::Random { .. } | Self::Nothing => self.source(),
         }
     }
 
     /// The seed of random weights.
     pub(crate) fn random_seed(&self) -> Option<u64> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::Nothing => None,
             Self::Random { seed, .. } => Some(*seed),
         }
     }
@@ -111,18 +117,23 @@ impl ChosenWeights {
         match self {
             Self::File(file) => file.backbone(device),
             Self::Random { arch, seed } => Ok(arch.random(*seed, device)),
+            // There is nothing to draw.
+            Self::Nothing => Ok(BackboneConfig::None.random(0, device)),
         }
     }
 }
 
-/// How to get the published weights of `arch`: every one, as one of the servers may be out of reach.
-fn fetch_commands(arch: BackboneConfig) -> String {
+/// How to get weights of `arch`: every published one, as one of the servers may be out of reach, or our own.
+fn ways_to_get(arch: BackboneConfig) -> String {
     let commands: Vec<String> = catalogue::entries()
         .iter()
         .filter(|entry| entry.arch == arch)
         .map(|entry| format!("`burn-ad weights fetch {}`", entry.name))
         .collect();
-    commands.join(" or ")
+    match commands.as_slice() {
+        [] => "make some with `burn-ad pretrain`".to_owned(),
+        several => format!("get published ones with {}", several.join(" or ")),
+    }
 }
 
 /// Reads a weight file of ours, or imports a checkpoint on the fly.
@@ -177,9 +188,8 @@ fn cached(record: &BackboneRecord) -> Result<WeightsFile> {
         folder.display()
     ))
     .help(format!(
-        "name the file with --weights FILE, get published ones with {}, or train with \
-         --with-backbone",
-        fetch_commands(record.arch)
+        "name the file with --weights FILE, {}, or train with --with-backbone",
+        ways_to_get(record.arch)
     )))
 }
 
@@ -200,4 +210,36 @@ fn candidates(arch: BackboneConfig, folder: &Path) -> Vec<PathBuf> {
     others.sort_by_key(|path| (named(path), path.clone()));
     paths.extend(others);
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn without_a_backbone_nothing_is_looked_for() {
+        for random in [false, true] {
+            let settings = BackboneSettings {
+                name: Some(BackboneConfig::None),
+                weights: None,
+                random,
+            };
+            let weights = ChosenWeights::find(&settings, 3).unwrap();
+            assert!(weights.arch().is_none());
+            assert_eq!(weights.random_seed(), None);
+            assert_eq!(weights.source(), "pixels alone");
+            assert_eq!(
+                weights.normalisation().mean,
+                BackboneConfig::None.pixels().mean
+            );
+        }
+    }
+
+    #[test]
+    fn weights_are_fetched_or_made() {
+        let ways = |name: &str| ways_to_get(name.parse().unwrap());
+        assert!(ways("resnet18").contains("`burn-ad weights fetch resnet18.tv_in1k`"));
+        assert!(ways("igd-encoder-64").contains("burn-ad pretrain"));
+    }
 }

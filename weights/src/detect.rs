@@ -57,18 +57,18 @@ impl Comparison {
         comparison
     }
 
-    /// The best style for `arch`.
+    /// The best style for `arch`, a published one.
     pub(crate) fn best(checkpoint: &Checkpoint, arch: BackboneConfig) -> Self {
         KeyStyle::of(arch)
             .iter()
             .map(|&style| Self::new(checkpoint, arch, style))
             .min_by_key(Self::faults)
-            .expect("every architecture has a key style")
+            .expect("published architectures have a key style")
     }
 
     /// The architecture that fits best.
     pub(crate) fn nearest(checkpoint: &Checkpoint) -> Self {
-        BackboneConfig::ALL
+        BackboneConfig::PUBLISHED
             .into_iter()
             .map(|arch| Self::best(checkpoint, arch))
             .min_by_key(Self::faults)
@@ -118,7 +118,7 @@ impl Comparison {
 /// but pad differently: names and shapes cannot tell them apart.
 pub fn detect_arch(checkpoint: &Checkpoint) -> Vec<(BackboneConfig, KeyStyle)> {
     let mut found = Vec::new();
-    for arch in BackboneConfig::ALL {
+    for arch in BackboneConfig::PUBLISHED {
         for &style in KeyStyle::of(arch) {
             if Comparison::new(checkpoint, arch, style).is_exact() {
                 found.push((arch, style));

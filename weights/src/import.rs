@@ -9,7 +9,7 @@ use burn_ad::files::sha256_file;
 use crate::catalogue;
 use crate::checkpoint::Checkpoint;
 use crate::detect::{Comparison, detect_arch};
-use crate::keys::{Expected, UnitKeys};
+use crate::keys::{Expected, KeyStyle, UnitKeys};
 
 /// An error lists this many tensors with bad values.
 const LISTED: usize = 10;
@@ -79,6 +79,7 @@ pub(crate) fn import_as(
         pixels: pixels.unwrap_or_else(|| arch.pixels()),
         source,
         source_sha256,
+        recipe: None,
         units,
     })
 }
@@ -92,6 +93,12 @@ fn matching(checkpoint: &Checkpoint, arch: Option<BackboneConfig>) -> Result<Com
         .help("use it as it is"));
     }
     if let Some(arch) = arch {
+        if KeyStyle::of(arch).is_empty() {
+            return Err(Error::weights(format!(
+                "this is a checkpoint of others, and weights of {arch} are our own"
+            ))
+            .help("`burn-ad pretrain` makes them, as a file that is used as it is"));
+        }
         let comparison = Comparison::best(checkpoint, arch);
         if comparison.is_exact() {
             return Ok(comparison);

@@ -62,6 +62,8 @@ pub struct Imported {
     pub source: String,
     /// SHA-256 of the checkpoint.
     pub source_sha256: String,
+    /// How burn-ad made them itself (see [`WeightsFile::recipe`]).
+    pub recipe: Option<serde_json::Value>,
     /// Identity of the weights (see [`WeightsFile::digest`]).
     pub digest: String,
 }
@@ -93,6 +95,7 @@ pub fn info(path: &Path) -> Result<Info> {
             digest: file.digest(),
             source: file.source,
             source_sha256: file.source_sha256,
+            recipe: file.recipe,
         })
     } else {
         None

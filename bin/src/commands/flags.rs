@@ -20,7 +20,8 @@ pub(super) struct MethodArgs {
     /// Detection method [default: npad]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(MethodConfig::PRESETS))]
     method: Option<String>,
-    /// Feature extractor [default: that of the weights file, else tf_efficientnet_lite0]
+    /// Feature extractor; none for methods that look at pixels alone [default: that of the weights file, else
+    /// tf_efficientnet_lite0]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(BackboneConfig::NAMES))]
     backbone: Option<String>,
     /// Its weights: an imported file, or a .pth or .safetensors checkpoint [default: from the cache]

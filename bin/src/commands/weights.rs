@@ -9,6 +9,7 @@ use burn_ad_weights::catalogue::{self, Source};
 use burn_ad_weights::{Info, cache, fetch_and_import, import, info};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::output::print;
 use crate::progress::Progress;
@@ -57,7 +58,7 @@ struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Its architecture [default: the one that fits]
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(BackboneConfig::NAMES))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(BackboneConfig::PUBLISHED_NAMES))]
     arch: Option<String>,
     /// Weights file to write (.safetensors)
     #[arg(long, short, value_name = "OUT")]
@@ -167,8 +168,15 @@ fn describe(info: &Info) -> Table {
     match &info.imported {
         Some(imported) => {
             row("weights of", imported.arch.to_string());
-            row("imported from", imported.source.clone());
+            let made = match imported.recipe {
+                Some(_) => "made from",
+                None => "imported from",
+            };
+            row(made, imported.source.clone());
             row("digest", imported.digest.clone());
+            for (name, value) in imported.recipe.iter().flat_map(recipe_rows) {
+                row(&name, value);
+            }
         }
         None => {
             let fits: Vec<&str> = info
@@ -189,6 +197,25 @@ fn describe(info: &Info) -> Table {
         info.catalogue.unwrap_or_default().to_owned(),
     );
     table
+}
+
+/// One line a setting, `recipe: teacher`; a value that is a table becomes lines of its own.
+fn recipe_rows(recipe: &Value) -> Vec<(String, String)> {
+    fn add(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    add(&format!("{name} {key}"), value, rows);
+                }
+            }
+            Value::Null => {}
+            Value::String(text) => rows.push((name.to_owned(), text.clone())),
+            other => rows.push((name.to_owned(), other.to_string())),
+        }
+    }
+    let mut rows = Vec::new();
+    add("recipe:", recipe, &mut rows);
+    rows
 }
 
 impl ImportArgs {

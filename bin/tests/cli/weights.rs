@@ -1,5 +1,6 @@
 //! `burn-ad weights`, without a network.
 
+use burn_ad::backbone::{BackboneConfig, WeightsFile};
 use serde_json::Value;
 
 use crate::world::{DONE, FAILURE, USAGE, copy, run};
@@ -90,4 +91,58 @@ fn a_weights_file_of_ours_is_described_used_and_found_again_in_the_cache() {
     )
     .unwrap();
     run(dir.path(), predict).ends_with(DONE);
+}
+
+#[test]
+fn weights_that_burn_ad_made_say_how() {
+    let dir = tempfile::tempdir().unwrap();
+    let arch: BackboneConfig = "igd-encoder-32".parse().unwrap();
+    let recipe = serde_json::json!({ "task": "kd", "teacher": { "name": "resnet18" }, "steps": 7 });
+    let file = WeightsFile {
+        arch,
+        pixels: arch.pixels(),
+        source: "burn-ad pretrain kd".into(),
+        source_sha256: String::new(),
+        recipe: Some(recipe.clone()),
+        units: arch
+            .random_units(0)
+            .into_iter()
+            .map(|(_, unit)| unit)
+            .collect(),
+    };
+    file.write(&dir.path().join("e.safetensors")).unwrap();
+    let ran = run(dir.path(), ["weights", "info", "e.safetensors"]).ends_with(DONE);
+    for part in [
+        "igd-encoder-32",
+        "made from",
+        "recipe: task",
+        "recipe: teacher name",
+        "resnet18",
+        "recipe: steps",
+    ] {
+        assert!(
+            ran.stdout.contains(part),
+            "{part:?} is not in\n{}",
+            ran.stdout
+        );
+    }
+    let ran = run(dir.path(), ["weights", "info", "e.safetensors", "--json"]).ends_with(DONE);
+    let info: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(info["imported"]["recipe"], recipe);
+}
+
+#[test]
+fn without_a_backbone_a_method_of_features_says_so() {
+    let dir = copy();
+    let train = "train plate -o new --size 64 --backbone none";
+    run(dir.path(), train.split(' '))
+        .ends_with(USAGE)
+        .says(&["no features", "--backbone"]);
+    let train = "train plate -o new --size 64 --backbone igd-encoder-64";
+    run(dir.path(), train.split(' ')).ends_with(USAGE).says(&[
+        "no weights for igd-encoder-64",
+        "burn-ad pretrain",
+        "--weights FILE",
+    ]);
+    assert!(!dir.path().join("new").exists());
 }

@@ -10,6 +10,7 @@ use super::efficientnet::{EfficientNet, EfficientNetConfig};
 use super::plan::ConvPlan;
 use super::resnet::{ResNet, ResNetConfig};
 use super::spec::{FeatureInfo, Interpolation, Pixels, Unit, UnitSpec};
+use super::student::{Student, StudentConfig};
 use super::{Backbone, Network};
 use crate::error::{Error, Result};
 
@@ -21,12 +22,16 @@ pub enum BackboneConfig {
     ResNet(ResNetConfig),
     /// timm's `tf_efficientnet_*`.
     EfficientNet(EfficientNetConfig),
+    /// IGD's encoders, which `burn-ad pretrain` makes.
+    Student(StudentConfig),
+    /// No network, for methods that look at pixels alone: no units, no taps.
+    None,
 }
 
 impl BackboneConfig {
-    /// Every backbone.
-    pub const ALL: [Self; 20] = {
-        let mut all = [Self::ResNet(ResNetConfig::ResNet18); 20];
+    /// The networks that others publish weights of.
+    pub const PUBLISHED: [Self; 20] = {
+        let mut all = [Self::None; 20];
         let mut index = 0;
         while index < 20 {
             all[index] = if index < 7 {
@@ -39,23 +44,40 @@ impl BackboneConfig {
         all
     };
 
-    /// The names of every backbone, in the order of [`Self::ALL`].
-    pub const NAMES: [&'static str; 20] = {
-        let mut names = [""; 20];
+    /// The names of [`Self::PUBLISHED`].
+    pub const PUBLISHED_NAMES: [&'static str; 20] = names(Self::PUBLISHED);
+
+    /// All there are: [`Self::PUBLISHED`], the students, and none.
+    pub const ALL: [Self; 25] = {
+        let mut all = [Self::None; 25];
         let mut index = 0;
-        while index < 20 {
-            names[index] = Self::ALL[index].name();
+        while index < 24 {
+            all[index] = if index < 20 {
+                Self::PUBLISHED[index]
+            } else {
+                Self::Student(StudentConfig::ALL[index - 20])
+            };
             index += 1;
         }
-        names
+        all
     };
 
-    /// torchvision's or timm's name.
+    /// The names of [`Self::ALL`].
+    pub const NAMES: [&'static str; 25] = names(Self::ALL);
+
+    /// torchvision's or timm's name, or our own.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ResNet(config) => config.name(),
             Self::EfficientNet(config) => config.name(),
+            Self::Student(config) => config.name(),
+            Self::None => "none",
         }
+    }
+
+    /// Whether there is a network at all.
+    pub const fn is_none(self) -> bool {
+        matches!(self, Self::None)
     }
 
     /// The taps, shallowest first; a level is an index into this list.
@@ -63,6 +85,8 @@ impl BackboneConfig {
         match self {
             Self::ResNet(config) => config.feature_info(),
             Self::EfficientNet(config) => config.feature_info(),
+            Self::Student(config) => config.feature_info(),
+            Self::None => Vec::new(),
         }
     }
 
@@ -71,6 +95,10 @@ impl BackboneConfig {
     /// # Errors
     /// When the backbone has no tap at one of the strides; the message lists those it has.
     pub fn levels_at_strides(self, strides: &[usize]) -> Result<Vec<usize>> {
+        if self.is_none() && !strides.is_empty() {
+            return Err(Error::usage("without a backbone there are no features")
+                .help("choose one with --backbone, or a method that looks at pixels alone"));
+        }
         let info = self.feature_info();
         let level = |stride: &usize| {
             info.iter()
@@ -88,10 +116,11 @@ impl BackboneConfig {
     ///
     /// torchvision's ResNets: ImageNet statistics, bilinear. timm's `tf_efficientnet_b*`: ImageNet
     /// statistics, bicubic. Lite0 to 2: mean and standard deviation 0.5, bicubic; Lite3 and 4:
-    /// the same, bilinear.
+    /// the same, bilinear. Students see what their teachers see, ImageNet statistics and bilinear unless
+    /// their file says otherwise; so do methods without a backbone.
     pub fn pixels(self) -> Pixels {
         match self {
-            Self::ResNet(_) => Pixels::IMAGENET,
+            Self::ResNet(_) | Self::Student(_) | Self::None => Pixels::IMAGENET,
             Self::EfficientNet(EfficientNetConfig::Lite3 | EfficientNetConfig::Lite4) => {
                 Pixels::HALF.with_interpolation(Interpolation::Bilinear)
             }
@@ -110,6 +139,8 @@ impl BackboneConfig {
         match self {
             Self::ResNet(config) => config.plan().into_convs(),
             Self::EfficientNet(config) => config.plan().into_convs(),
+            Self::Student(config) => config.plan().into_convs(),
+            Self::None => Vec::new(),
         }
     }
 
@@ -123,16 +154,36 @@ impl BackboneConfig {
         unit: &mut dyn FnMut(&UnitSpec) -> Result<Unit>,
     ) -> Result<Backbone<B>> {
         let network = match self {
-            Self::ResNet(config) => Network::ResNet(ResNet::build(&config.plan(), device, unit)?),
+            Self::ResNet(config) => Some(Network::ResNet(ResNet::build(
+                &config.plan(),
+                device,
+                unit,
+            )?)),
             Self::EfficientNet(config) => {
-                Network::EfficientNet(EfficientNet::build(&config.plan(), device, unit)?)
+                let network = EfficientNet::build(&config.plan(), device, unit)?;
+                Some(Network::EfficientNet(network))
             }
+            Self::Student(config) => {
+                let network = Student::build(&config.plan(), device, unit)?;
+                Some(Network::Student(network))
+            }
+            Self::None => None,
         };
         Ok(Backbone {
             config: self,
             network,
         })
     }
+}
+
+const fn names<const N: usize>(configs: [BackboneConfig; N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut index = 0;
+    while index < N {
+        names[index] = configs[index].name();
+        index += 1;
+    }
+    names
 }
 
 impl fmt::Display for BackboneConfig {
@@ -182,6 +233,45 @@ mod tests {
         }
         let error = "resnet19".parse::<BackboneConfig>().expect_err("unknown");
         assert!(error.is_usage() && error.to_string().contains("tf_efficientnet_lite4"));
+    }
+
+    #[test]
+    fn names_are_unique_and_none_comes_last() {
+        let unique: std::collections::HashSet<_> = BackboneConfig::NAMES.into_iter().collect();
+        assert_eq!(unique.len(), BackboneConfig::ALL.len());
+        assert_eq!(BackboneConfig::ALL[24], BackboneConfig::None);
+        assert_eq!(
+            BackboneConfig::NAMES[20..],
+            [
+                "igd-encoder-32",
+                "igd-encoder-64",
+                "igd-encoder-128",
+                "igd-encoder-256",
+                "none",
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_has_no_units_no_taps_and_says_so() {
+        let none = BackboneConfig::None;
+        assert!(none.units().is_empty() && none.feature_info().is_empty());
+        assert_eq!(none.pixels(), Pixels::IMAGENET);
+        assert!(
+            none.levels_at_strides(&[])
+                .expect("nothing asked")
+                .is_empty()
+        );
+        let error = none.levels_at_strides(&[8]).expect_err("no taps");
+        assert!(
+            error.is_usage() && error.to_string().contains("--backbone"),
+            "{error}"
+        );
+        let network = none.random::<burn_flex::Flex>(0, &Default::default());
+        assert_eq!(network.config(), none);
+        assert_eq!(network.digest(), super::super::digest([]));
+        let images = Tensor::zeros([2, 3, 8, 8], &Default::default());
+        assert!(network.features(images, &[]).is_empty());
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct WeightsFile {
     pub source: String,
     /// SHA-256 of the checkpoint they were imported from, in hexadecimal; empty when there is none.
     pub source_sha256: String,
+    /// How they were made, where burn-ad made them itself: settings of the pre-training, its teacher.
+    pub recipe: Option<serde_json::Value>,
     /// The folded values in the order of [`BackboneConfig::units`].
     pub units: Vec<Unit>,
 }
@@ -49,6 +51,9 @@ struct Header {
     source: String,
     source_sha256: String,
     digest: String,
+    /// Older versions pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipe: Option<serde_json::Value>,
 }
 
 /// The part of the header that every version has.
@@ -106,6 +111,7 @@ impl WeightsFile {
             source: self.source.clone(),
             source_sha256: self.source_sha256.clone(),
             digest: self.digest(),
+            recipe: self.recipe.clone(),
         };
         let header = serde_json::to_string(&header)
             .map_err(|error| Error::weights(error.to_string()).path(path))?;
@@ -163,6 +169,7 @@ impl WeightsFile {
             pixels: header.pixels,
             source: header.source,
             source_sha256: header.source_sha256,
+            recipe: header.recipe,
             units: take_units(arch, &tensors)?,
         };
         if file.digest() != header.digest {

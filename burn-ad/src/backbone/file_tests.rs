@@ -14,6 +14,7 @@ fn weights() -> WeightsFile {
         pixels: arch.pixels(),
         source: "random weights, seed 3".to_owned(),
         source_sha256: String::new(),
+        recipe: None,
         units: units.map(|(_, unit)| unit).collect(),
     }
 }
@@ -61,6 +62,42 @@ fn reading_returns_what_was_written() {
     assert_eq!(read, weights());
     let network = read.backbone::<Flex>(&Default::default()).expect("fits");
     assert_eq!(network.digest(), weights().digest());
+}
+
+#[test]
+fn a_recipe_comes_back_and_is_absent_from_files_without_one() {
+    let (_dir, path) = written();
+    edited(&path, |header, _| {
+        assert!(header.get("recipe").is_none());
+        // What a newer version may add.
+        header["mood"] = "good".into();
+    });
+    assert_eq!(WeightsFile::read(&path).expect("readable"), weights());
+    let recipe =
+        serde_json::json!({ "teacher": "resnet18", "steps": 50_000, "settings": { "size": 32 } });
+    let made = WeightsFile {
+        recipe: Some(recipe),
+        ..weights()
+    };
+    made.write(&path).expect("written");
+    assert_eq!(WeightsFile::read(&path).expect("readable"), made);
+    assert_eq!(made.digest(), weights().digest());
+}
+
+#[test]
+fn no_backbone_has_a_file_too() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("none.safetensors");
+    let none = WeightsFile {
+        arch: BackboneConfig::None,
+        units: Vec::new(),
+        ..weights()
+    };
+    none.write(&path).expect("written");
+    let read = WeightsFile::read(&path).expect("readable");
+    assert_eq!(read, none);
+    let network = read.backbone::<Flex>(&Default::default()).expect("fits");
+    assert_eq!(network.digest(), none.digest());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod plan;
 mod random;
 mod resnet;
 mod spec;
+mod student;
 
 use burn::module::Module;
 use burn::prelude::*;
@@ -26,6 +27,7 @@ pub use file::WeightsFile;
 pub use layer::FrozenConv;
 pub use resnet::{ResNet, ResNetConfig, ResidualBlock};
 pub use spec::{FeatureInfo, Interpolation, NormSpec, Pixels, Unit, UnitSpec};
+pub use student::{DownBlock, Student, StudentConfig};
 
 /// A frozen network with taps.
 ///
@@ -33,16 +35,18 @@ pub use spec::{FeatureInfo, Interpolation, NormSpec, Pixels, Unit, UnitSpec};
 #[derive(Module, Debug)]
 pub struct Backbone<B: Backend> {
     config: BackboneConfig,
-    network: Network<B>,
+    network: Option<Network<B>>,
 }
 
-/// The two families of networks.
+/// The families of networks.
 #[derive(Module, Debug)]
 pub enum Network<B: Backend> {
     /// torchvision's ResNets and Wide ResNets.
     ResNet(ResNet<B>),
     /// timm's `tf_efficientnet_*`.
     EfficientNet(EfficientNet<B>),
+    /// IGD's encoders.
+    Student(Student<B>),
 }
 
 impl<B: Backend> Backbone<B> {
@@ -58,26 +62,30 @@ impl<B: Backend> Backbone<B> {
     /// is `[batch, channels, height / stride, width / stride]`, sides rounded up.
     ///
     /// Any batch size is fine; 8 to 32 is sensible. On a CPU backend a batch is computed in parts
-    /// (ResNet 8 images, EfficientNet 1), so that memory beyond the result stays below 150 MB at
-    /// 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 115, tf_efficientnet_b6 50). On a
-    /// GPU the whole batch is computed at once.
+    /// (ResNet 8 images, EfficientNet 1, students as many as go), so that memory beyond the result
+    /// stays below 150 MB at 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 115,
+    /// tf_efficientnet_b6 50). On a GPU the whole batch is computed at once.
     ///
     /// # Panics
     /// When a level does not exist or the images do not have three channels.
     pub fn features(&self, images: Tensor<B, 4>, levels: &[usize]) -> Vec<Tensor<B, 4>> {
-        let [batch, channels, _, _] = images.dims();
+        let [batch, channels, height, width] = images.dims();
         assert_eq!(channels, 3, "images must have three channels");
         let taps = self.config.feature_info().len();
         let Some(&deepest) = levels.iter().max() else {
             return Vec::new();
         };
-        assert!(
-            deepest < taps,
-            "{} has levels 0 to {}, not {deepest}",
-            self.config,
-            taps - 1
-        );
-        let part = self.images_at_once(&images.device()).min(batch);
+        let network = match &self.network {
+            Some(network) if deepest < taps => network,
+            Some(_) => panic!(
+                "{} has levels 0 to {}, not {deepest}",
+                self.config,
+                taps - 1
+            ),
+            None => panic!("without a backbone there is no level {deepest}"),
+        };
+        let part = network.images_at_once([height, width], &images.device());
+        let part = part.min(batch);
         let mut found: Vec<Stack<B>> = levels.iter().map(|_| Stack::new(batch)).collect();
         let mut tap = |level: usize, x: &Tensor<B, 4>| {
             for (asked, stack) in levels.iter().zip(&mut found) {
@@ -92,40 +100,46 @@ impl<B: Backend> Backbone<B> {
             images.split(part, 0)
         };
         for images in parts {
-            match &self.network {
+            match network {
                 Network::ResNet(network) => network.run(images, deepest, &mut tap),
                 Network::EfficientNet(network) => network.run(images, deepest, &mut tap),
+                Network::Student(network) => tap(0, &network.forward(images)),
             }
         }
         found.into_iter().map(Stack::finish).collect()
     }
 
-    /// How many images to compute together.
-    ///
-    /// On the CPU the thin maps of an EfficientNet stay in the cache one image at a time (a fifth
-    /// to a third faster than a batch of 8), while a ResNet's heavy weights are read once for all
-    /// images of a part (a quarter faster than one by one).
-    fn images_at_once(&self, device: &B::Device) -> usize {
-        if !matches!(B::name(device).as_str(), "flex" | "ndarray") {
-            return usize::MAX;
-        }
-        match self.network {
-            Network::ResNet(_) => 8,
-            Network::EfficientNet(_) => 1,
-        }
-    }
-
     /// Every unit with its values on the host, in the order of [`BackboneConfig::units`].
     pub fn units(&self) -> Vec<(UnitSpec, Unit)> {
         let convs = match &self.network {
-            Network::ResNet(network) => network.convs(),
-            Network::EfficientNet(network) => network.convs(),
+            Some(Network::ResNet(network)) => network.convs(),
+            Some(Network::EfficientNet(network)) => network.convs(),
+            Some(Network::Student(network)) => network.convs(),
+            None => Vec::new(),
         };
         let specs = self.config.units().into_iter();
         specs
             .zip(convs)
             .map(|(spec, conv)| (spec, conv.unit()))
             .collect()
+    }
+}
+
+impl<B: Backend> Network<B> {
+    /// How many images of this size to compute together.
+    ///
+    /// On the CPU the thin maps of an EfficientNet stay in the cache one image at a time (a fifth
+    /// to a third faster than a batch of 8), while a ResNet's heavy weights are read once for all
+    /// images of a part (a quarter faster than one by one).
+    fn images_at_once(&self, size: [usize; 2], device: &B::Device) -> usize {
+        if !matches!(B::name(device).as_str(), "flex" | "ndarray") {
+            return usize::MAX;
+        }
+        match self {
+            Self::ResNet(_) => 8,
+            Self::EfficientNet(_) => 1,
+            Self::Student(network) => network.images_at_once(size),
+        }
     }
 }
 
@@ -152,6 +166,8 @@ mod tests {
             "tf_efficientnet_b1",
             "tf_efficientnet_b4",
             "tf_efficientnet_lite3",
+            "igd-encoder-32",
+            "igd-encoder-64",
         ] {
             let config = config(name);
             let network = config.random::<Flex>(1, &device);
@@ -189,13 +205,14 @@ mod tests {
 
     #[test]
     fn features_ignore_batch_mates() {
-        for name in ["resnet18", "tf_efficientnet_b0"] {
+        for name in ["resnet18", "tf_efficientnet_b0", "igd-encoder-32"] {
             let network = config(name).random::<Flex>(1, &Default::default());
+            let level = config(name).feature_info().len().min(3) - 1;
             // More than are computed at once, so that the last is alone in its part.
             let images = images([9, 3, 40, 40]);
-            let together = network.features(images.clone(), &[2]).remove(0);
+            let together = network.features(images.clone(), &[level]).remove(0);
             for index in [0, 5, 8] {
-                let alone = network.features(images.clone().narrow(0, index, 1), &[2]);
+                let alone = network.features(images.clone().narrow(0, index, 1), &[level]);
                 let difference = together.clone().narrow(0, index, 1) - alone[0].clone();
                 assert!(difference.abs().max().into_scalar() < 1e-5, "{name}");
             }
@@ -204,7 +221,12 @@ mod tests {
 
     #[test]
     fn units_return_the_values_built_from() {
-        for name in ["resnet18", "resnet50", "tf_efficientnet_b0"] {
+        for name in [
+            "resnet18",
+            "resnet50",
+            "tf_efficientnet_b0",
+            "igd-encoder-64",
+        ] {
             let given = config(name).random_units(7);
             let network = config(name).random::<Flex>(7, &Default::default());
             assert!(network.units() == given, "{name}");

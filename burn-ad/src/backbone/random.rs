@@ -74,6 +74,8 @@ mod tests {
             "resnet101",
             "tf_efficientnet_b5",
             "tf_efficientnet_lite4",
+            "igd-encoder-32",
+            "igd-encoder-64",
         ] {
             let config: BackboneConfig = name.parse().expect("known");
             let network = config.random::<Flex>(0, &device);

@@ -294,8 +294,8 @@ impl<B: Backend> Model<B> {
         sync(&tensor_path)?;
         let mut header = self.header.clone();
         header.tensors_sha256 = files::sha256_file(&tensor_path)?;
-        header.backbone.embedded = with_backbone;
-        if with_backbone {
+        header.backbone.embedded = with_backbone && !header.backbone.arch.is_none();
+        if header.backbone.embedded {
             let units: Vec<Unit> = self
                 .detector
                 .backbone()
@@ -308,6 +308,7 @@ impl<B: Backend> Model<B> {
                 pixels: header.backbone.arch.pixels(),
                 source: header.backbone.source.clone(),
                 source_sha256: String::new(),
+                recipe: None,
                 units,
             }
             .write(&temporary.path().join(BACKBONE_FILE))?;
@@ -321,8 +322,8 @@ impl<B: Backend> Model<B> {
         replace(temporary, dir, parent)
     }
 
-    /// Reads a model directory. `weights` finds the backbone when it is neither in the directory
-    /// nor random.
+    /// Reads a model directory. `weights` finds the backbone when the model has one that is neither in
+    /// the directory nor random.
     ///
     /// # Errors
     /// When the directory is absent, incomplete, foreign, damaged or newer than this program, or
@@ -336,6 +337,9 @@ impl<B: Backend> Model<B> {
         let record = &header.backbone;
         let backbone = if record.embedded {
             WeightsFile::read(&dir.join(BACKBONE_FILE))?.backbone(device)?
+        } else if record.arch.is_none() {
+            // There is nothing to draw.
+            record.arch.random(0, device)
         } else if let Some(seed) = record.random_seed {
             record.arch.random(seed, device)
         } else {

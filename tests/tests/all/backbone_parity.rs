@@ -144,10 +144,10 @@ struct Summary {
 }
 
 #[test]
-fn every_backbone_has_the_tensors_and_taps_of_its_reference() {
+fn every_published_backbone_has_the_tensors_and_taps_of_its_reference() {
     let summaries: BTreeMap<String, Summary> = fixture("networks");
-    assert_eq!(summaries.len(), BackboneConfig::NAMES.len());
-    for config in BackboneConfig::ALL {
+    assert_eq!(summaries.len(), BackboneConfig::PUBLISHED.len());
+    for config in BackboneConfig::PUBLISHED {
         let summary = &summaries[config.name()];
         let ours = state_dict_shapes(config).into_iter().map(|(key, shape)| {
             let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();

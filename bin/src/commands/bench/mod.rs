@@ -38,7 +38,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP,...")]
     only: Vec<Group>,
     /// Networks whose features are timed [default: resnet18, wide_resnet50_2, tf_efficientnet_lite0, tf_efficientnet_b6]
-    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = PossibleValuesParser::new(BackboneConfig::NAMES))]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = PossibleValuesParser::new(BackboneConfig::PUBLISHED_NAMES))]
     backbones: Vec<String>,
     /// Images per feature pass [default: 1,8]
     #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = at_least_one())]

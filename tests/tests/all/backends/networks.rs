@@ -8,12 +8,13 @@ use burn_flex::Flex;
 use super::Place;
 use super::compare::{assert_close, doubles, draw, tensor};
 
-/// Basic blocks, bottlenecks, squeeze-and-excitation with swish, and neither with ReLU6.
-const FAMILIES: [&str; 4] = [
+/// Basic blocks, bottlenecks, squeeze-and-excitation with swish, neither with ReLU6, and pre-activation blocks.
+const FAMILIES: [&str; 5] = [
     "resnet18",
     "resnet50",
     "tf_efficientnet_b0",
     "tf_efficientnet_lite0",
+    "igd-encoder-32",
 ];
 
 pub(crate) fn every_tap_of_each_family_is_the_same<AB: AutodiffBackend>(place: &Place<AB>) {

@@ -65,18 +65,20 @@ impl ReconstructionPlan {
                 let depths = config.depths();
                 (block, depths[3], depths.to_vec())
             }
-            BackboneConfig::EfficientNet(_) => (
-                BlockKind::Basic,
-                PLAIN_BLOCKS,
-                vec![PLAIN_BLOCKS; levels.len()],
-            ),
+            BackboneConfig::EfficientNet(_) | BackboneConfig::Student(_) | BackboneConfig::None => {
+                (
+                    BlockKind::Basic,
+                    PLAIN_BLOCKS,
+                    vec![PLAIN_BLOCKS; levels.len()],
+                )
+            }
         };
         Ok(Self {
             block,
             latent_blocks,
             stages: depths[..levels.len()].to_vec(),
             levels,
-            signed: matches!(backbone, BackboneConfig::EfficientNet(_)),
+            signed: !matches!(backbone, BackboneConfig::ResNet(_)),
             norm,
         })
     }
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_backbone_and_subset_of_taps_has_a_plan() {
-        for backbone in BackboneConfig::ALL {
+        for backbone in BackboneConfig::ALL.into_iter().filter(|it| !it.is_none()) {
             let strides: Vec<usize> = backbone.feature_info().iter().map(|i| i.stride).collect();
             for subset in 1..1u32 << strides.len() {
                 let chosen = strides.iter().enumerate();
