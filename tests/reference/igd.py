@@ -21,6 +21,33 @@ estep.json: cases [{name, width, batches [{count, z [count * width]}], mean, cen
 
 ntxent.json: cases [{pairs N, width, temperature, z [2 N * width]: rows i and i + N are the views of an image, not normalised, loss (mean
   over 2 N rows), gradient by z}].
+
+step_local, step_global (.json, .safetensors): a generator and a critic of few channels on 32 x 32 and 64 x 64 pixels. They were fitted
+  to the images a little, since MS-SSIM of unrelated images is 0; then biases of norms, and of the decoder's last convolution, were moved
+  until no input of a ReLU and no x - x^ of the first step is closer to 0 than `margin` times the standard deviation of its layer, so
+  that rounding puts none on the other side of the kink. In all, `generator.` and `critic.` stand before burn-ad's names and shapes
+  (those of layer norms: [height * width * channels]).
+  Tensors, initial: generator.*, critic.*, but not those listed under `filled` {name: {key, shape, scale}}: value = scale (2 u - 1) with
+    u = uniform(key). x [B, 3, S, S], centre [Z], alpha.0, zeta.0 (first step), alpha.1, zeta.1 (second step) [B].
+    The second step's images are x mirrored from left to right.
+  train.{z, x_hat, x_a, critic, critic_real}: z [B, Z], x^, x_a, and the critic's values [B] for x_a and for zeta x + (1 - zeta) x^, in train
+    mode with the initial tensors. eval.{z, x_hat, x_a}: the same in eval mode. Images named "*.samples" are 1024 values, at k * count / 1024.
+  gradient.*: of losses.total for the generator, of losses.interpolated + losses.real for the critic; not those in `zero`: a norm takes
+    such a bias away again, and what f64 has is noise. The same noise, and Adam, move these biases anywhere within a learning rate per step.
+  after.*: parameters and running statistics after both steps. Of tensors with more than 65536 values, gradient.* and after.* have the
+    first `rows` only.
+  frozen.*: the same decoder and critic with frozen.vectors [B, F] for an encoder: frozen.generator.head.*, frozen.train.*,
+    frozen.gradient.generator.*.
+  JSON: side, width, decoder_width, latent, batch, features, window, sigma, weights, range, rho, regulariser (its factor), scale (s), margin,
+    filled, rows, zero, learning_rate, betas, epsilon, weight_decay (of the generator);
+    losses {gaussian L_h, reconstruction L_r, regulariser mean d(x_a)^2, total, interpolated and real (the critic's), similarity [B]};
+    gradients {name: [Euclidean norm of all of it, error of f32: norm of the difference by that norm (by the largest norm where it is 0)]};
+    steps [{the losses, epoch, epochs, power, factor (1 - epoch / epochs)^power of both learning rates}]: epochs 0 and 64 of 256;
+    after {name: [largest change by both steps, largest and mean error of f32]}: Adam's first step has the length of the learning rate
+      in every element, and where f32 does not know the sign of a gradient, the error is twice that;
+    single {train, eval: {output: largest error of f32}}; frozen {losses, zero, gradients (with the critic's)};
+    ablations [{strategy, loss, gradients}]: mse (mean squared error), rec (L_r), rec-gac (L_h + L_r), dsvdd (mean d2), dsvdd-rec
+      (mean d2 + L_r), of the first batch in train mode.
 """
 
 import json
@@ -31,9 +58,11 @@ import torch
 from safetensors.torch import save_file
 
 import igd_small
+import igd_steps
 
 OUT = Path(__file__).resolve().parent.parent / "fixtures" / "igd"
-MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent)
+MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent,
+            step_local=lambda: igd_steps.step_fixture("local"), step_global=lambda: igd_steps.step_fixture("global"))
 
 
 def write(name, content):

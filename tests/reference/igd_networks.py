@@ -267,7 +267,7 @@ def step(generator, critic, of_generator, of_critic, inputs, x, alpha, zeta, cen
 
 def moved_away(centre, least=0.1):
     """Components closer to 0 than `least` become +-least, with their sign; 0 and -0 become +least."""
-    return torch.where(centre.abs() < least, torch.where(centre < 0, -least, least), centre)
+    return torch.where(centre.abs() < least, torch.where(centre < 0, -least * torch.ones_like(centre), least), centre)
 
 
 def e_step(batches):
