@@ -22,6 +22,13 @@ estep.json: cases [{name, width, batches [{count, z [count * width]}], mean, cen
 ntxent.json: cases [{pairs N, width, temperature, z [2 N * width]: rows i and i + N are the views of an image, not normalised, loss (mean
   over 2 N rows), gradient by z}].
 
+scoring.json, scoring.safetensors: one image x [1, 3, 64, 64], its reconstruction x_hat, and reconstructions `patches` [9, 3, 32, 32] of its
+  patches (stride 16, row by row). whole and local {window, weights, scale (s), distance(s) ||z - c||^2, reconstruction L_r, gaussian L_h
+  (local: one per patch)}; scores {published, paper, validation: {whole and local: weights of L_r and L_h, image, patches: greatest
+  weighted sum, best: which patch, score: mean or sum (`joined`) of both}}. Pixel maps: a channel's map is
+  (1 - rho) sum_scales weight * nearest(1 - relu(SSIM map)) + rho |x - x_hat| / range, rectified; then the channels are weighted by `grey`.
+  map_whole [64, 64]; map_patches [9, 32, 32]; map_local: their sum divided by how many overlap; map: the mean of map_whole and map_local.
+
 step_local, step_global (.json, .safetensors): a generator and a critic of few channels on 32 x 32 and 64 x 64 pixels. They were fitted
   to the images a little, since MS-SSIM of unrelated images is 0; then biases of norms, and of the decoder's last convolution, were moved
   until no input of a ReLU and no x - x^ of the first step is closer to 0 than `margin` times the standard deviation of its layer, so
@@ -33,7 +40,8 @@ step_local, step_global (.json, .safetensors): a generator and a critic of few c
   train.{z, x_hat, x_a, critic, critic_real}: z [B, Z], x^, x_a, and the critic's values [B] for x_a and for zeta x + (1 - zeta) x^, in train
     mode with the initial tensors. eval.{z, x_hat, x_a}: the same in eval mode. Images named "*.samples" are 1024 values, at k * count / 1024.
   gradient.*: of losses.total for the generator, of losses.interpolated + losses.real for the critic; not those in `zero`: a norm takes
-    such a bias away again, and what f64 has is noise. The same noise, and Adam, move these biases anywhere within a learning rate per step.
+    such a bias away again, and what f64 has is noise. The same noise, and Adam, move these biases anywhere within a learning rate per step, and
+  running means behind them by a tenth of that.
   after.*: parameters and running statistics after both steps. Of tensors with more than 65536 values, gradient.* and after.* have the
     first `rows` only.
   frozen.*: the same decoder and critic with frozen.vectors [B, F] for an encoder: frozen.generator.head.*, frozen.train.*,
@@ -61,7 +69,7 @@ import igd_small
 import igd_steps
 
 OUT = Path(__file__).resolve().parent.parent / "fixtures" / "igd"
-MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent,
+MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent, scoring=igd_small.scoring,
             step_local=lambda: igd_steps.step_fixture("local"), step_global=lambda: igd_steps.step_fixture("global"))
 
 

@@ -6,12 +6,14 @@ from pytorch_msssim.ssim import _fspecial_gauss_1d, _ssim
 from torch.nn.functional import avg_pool2d, cross_entropy, fold, interpolate, normalize, relu, unfold
 
 from backbone import uniform
-from igd_networks import (GLOBAL_WEIGHTS, GLOBAL_WINDOW, LOCAL_WEIGHTS, LOCAL_WINDOW, RHO, SIGMA, SPAN, e_step, gaussian, ms_ssim,
+from igd_networks import (GLOBAL_WEIGHTS, GLOBAL_WINDOW, LOCAL_WEIGHTS, LOCAL_WINDOW, RHO, SIGMA, SPAN, e_step, ms_ssim,
                           moved_away, reconstruction, scales, ssim, terms)
 
 STORED = 40_000  # values; longer images are filled under their keys instead, and their gradients sampled
 SAMPLES = 1024
 DETAILED = ("local", "odd")  # also the maps and the gradient of SSIM
+GREY = (0.2989, 0.5870, 0.1140)
+PATCH, STRIDE = 32, 16
 KINK = 5e-3  # of the terms of MS-SSIM
 
 
@@ -172,3 +174,56 @@ def nt_xent():
         cases.append(dict(pairs=half, width=width, temperature=temperature, z=flat(z), loss=rounded(loss), gradient=flat(gradient)))
         print(f"ntxent: {half} pairs, temperature {temperature}: {cases[-1]['loss']}")
     return dict(cases=cases)
+
+
+def residual(x, found, window, weights):
+    """Pixel map [B, H, W]."""
+    size = tuple(x.shape[2:])
+    of_scales = [interpolate(1 - relu(m), size=size, mode="nearest") for m, _ in scales(x, found, window, len(weights), SPAN)]
+    total = (1 - RHO) * sum(w * m for w, m in zip(weights, of_scales)) + RHO * (x - found).abs() / SPAN
+    return torch.einsum("bchw,c->bhw", relu(total), x.new_tensor(GREY))
+
+
+def cut_out(x):
+    """Patches of images, row by row: [P, C, 32, 32]."""
+    return unfold(x, PATCH, stride=STRIDE).transpose(1, 2).reshape(-1, x.shape[1], PATCH, PATCH)
+
+
+def scoring():
+    """scoring.json and scoring.safetensors."""
+    size = 64
+    x = single(picture("scoring.x", 1, 3, size, size))
+    found = single(0.8 * x + 0.2 * picture("scoring.whole", 1, 3, size, size))
+    patches = cut_out(x)
+    found_patches = single(0.85 * patches + 0.15 * picture("scoring.patches", len(patches), 3, PATCH, PATCH))
+    # One patch is reconstructed badly, so that some of its maps are negative.
+    found_patches[5] = single(picture("scoring.bad", 1, 3, PATCH, PATCH)[0])
+    distances, scale, patch_scale = single(2 * drawn("scoring.whole", 1)), 1.5, 2.25
+    patch_distances = single(4 * drawn("scoring.distances", len(patches)))
+    settings = (x, found, 3, GLOBAL_WEIGHTS), (patches, found_patches, LOCAL_WINDOW, LOCAL_WEIGHTS)
+    rec, rec_patches = (reconstruction(*setting) for setting in settings)
+    gac, gac_patches = (1 - torch.exp(-d / s) for d, s in ((distances, scale), (patch_distances, patch_scale)))
+
+    def score(whole, local, joined):
+        of_image = (whole[0] * rec + whole[1] * gac).item()
+        best = (local[0] * rec_patches + local[1] * gac_patches).max(0)
+        total = of_image + best.values.item()
+        return dict(whole=list(whole), local=list(local), image=rounded(of_image), patches=rounded(best.values),
+                    best=best.indices.item(), score=rounded(total / 2 if joined == "mean" else total), joined=joined)
+
+    scores = dict(published=score((0.1, 0.9), (0.9, 0.1), "mean"), paper=score((1.0, 1.0), (1.0, 1.0), "sum"),
+                  validation=score((0.5, 0.5), (0.5, 0.5), "mean"))
+    of_image, of_patches = (residual(*setting) for setting in settings)
+
+    def folded(maps):
+        return fold(maps.flatten(1).T[None], (size, size), PATCH, stride=STRIDE)[0, 0]
+
+    of_local = folded(of_patches) / folded(torch.ones_like(of_patches))
+    facts = dict(size=size, patch=PATCH, stride=STRIDE, count=len(patches), range=SPAN, rho=RHO, grey=list(GREY), sigma=SIGMA,
+                 whole=dict(window=3, weights=list(GLOBAL_WEIGHTS), scale=scale, distance=rounded(distances), reconstruction=rounded(rec),
+                            gaussian=rounded(gac)),
+                 local=dict(window=LOCAL_WINDOW, weights=list(LOCAL_WEIGHTS), scale=patch_scale, distances=flat(patch_distances),
+                            reconstruction=flat(rec_patches), gaussian=flat(gac_patches)), scores=scores)
+    print(f"scoring: {scores}, mean of the map {((of_image[0] + of_local) / 2).mean():.4f}")
+    return facts, dict(x=x, x_hat=found, patches=found_patches, map_whole=of_image[0], map_patches=of_patches, map_local=of_local,
+                       map=(of_image[0] + of_local) / 2)
