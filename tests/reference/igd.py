@@ -29,6 +29,9 @@ scoring.json, scoring.safetensors: one image x [1, 3, 64, 64], its reconstructio
   (1 - rho) sum_scales weight * nearest(1 - relu(SSIM map)) + rho |x - x_hat| / range, rectified; then the channels are weighted by `grey`.
   map_whole [64, 64]; map_patches [9, 32, 32]; map_local: their sum divided by how many overlap; map: the mean of map_whole and map_local.
 
+networks.json: cases [{side, features (null, or the width of a frozen backbone's vectors), width, decoder_width, latent, generator and
+  critic {name: shape}, published {generator, critic}: parameters at width, decoder_width 64 and latent 128}].
+
 step_local, step_global (.json, .safetensors): a generator and a critic of few channels on 32 x 32 and 64 x 64 pixels. They were fitted
   to the images a little, since MS-SSIM of unrelated images is 0; then biases of norms, and of the decoder's last convolution, were moved
   until no input of a ReLU and no x - x^ of the first step is closer to 0 than `margin` times the standard deviation of its layer, so
@@ -69,7 +72,7 @@ import igd_small
 import igd_steps
 
 OUT = Path(__file__).resolve().parent.parent / "fixtures" / "igd"
-MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent, scoring=igd_small.scoring,
+MADE = dict(ssim=igd_small.similarity, estep=igd_small.e_steps, ntxent=igd_small.nt_xent, scoring=igd_small.scoring, networks=igd_steps.shapes,
             step_local=lambda: igd_steps.step_fixture("local"), step_global=lambda: igd_steps.step_fixture("global"))
 
 

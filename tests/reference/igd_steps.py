@@ -97,9 +97,9 @@ def away_from_kinks(setting):
     frozen, generator = setting.frozen, setting.generator
     frozen.decoder = generator.decoder
     norms = [m for network in (generator, setting.critic) for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.LayerNorm))]
-    first = [m for part in (generator.encoder, generator.decoder) for m in part.modules() if m in norms]
+    order = [m for part in (generator.encoder, generator.decoder) for m in part.modules() if m in norms]
     last = generator.decoder.last
-    layers = first + [last] + [m for m in setting.critic.modules() if m in norms]
+    layers = order + [last] + [m for m in setting.critic.modules() if m in norms]
     assert len(layers) == len(norms) + 1
 
     def values(layer):
@@ -253,7 +253,8 @@ def step_fixture(name):
 
     (outputs, losses, exact), (rough, _, in_single) = both(lambda s: first(s, s.generator, s.x))
     of_all, zero = compared(exact, in_single)
-    tensors |= outputs_of("train", outputs, plan["side"] == LOCAL) | {f"gradient.{key}": v for key, v in cut(exact).items() if key not in zero}
+    tensors |= outputs_of("train", outputs, plan["side"] == LOCAL)
+    tensors |= {f"gradient.{key}": v for key, v in cut(exact).items() if key not in zero}
     evaluation, rough_evaluation = both(evaluated)
     tensors |= outputs_of("eval", evaluation, False)
     (steps, after), (_, rough_after) = both(trained)
@@ -282,3 +283,20 @@ def step_fixture(name):
           f"  steps {steps}\n  f32: gradients median {errors[len(errors) // 2]:.1e}, largest {errors[-1]:.1e}; outputs {facts['single']}; "
           f"after {max(v[1] for k, v in changes.items() if k not in zero):.1e}\n  zero: {zero}", flush=True)
     return facts, tensors
+
+
+def shapes():
+    """networks.json."""
+    cases = []
+    for side in (32, 64, 128, 256):
+        for features in (None, 512):
+            networks = dict(generator=Generator(side, 2, 3, LATENT, features), critic=Critic(side, 2))
+            published = dict(generator=Generator(side, 64, 64, features=features), critic=Critic(side, 64))
+            x = torch.zeros(2, 3, side, side)
+            z, found, between = generated(networks["generator"], x if features is None else torch.zeros(2, features), torch.zeros(2))
+            assert found.shape == x.shape and z.shape == (2, LATENT) and networks["critic"](between).shape == (2,)
+            cases.append(dict(side=side, features=features, width=2, decoder_width=3, latent=LATENT)
+                         | {key: {name: list(v.shape) for name, v in exported(m).items()} for key, m in networks.items()}
+                         | dict(published={key: sum(p.numel() for p in m.parameters()) for key, m in published.items()}))
+            print(f"networks: {side}, {features}: {cases[-1]['published']} parameters")
+    return dict(cases=cases)
