@@ -9,6 +9,7 @@ import torch
 
 import ckaad_step
 import flow_step
+import igd_step
 import metrics
 import networks
 
@@ -16,7 +17,7 @@ import networks
 def ways(parameters, device):
     """{name of the way: function without arguments} for the parameters that `burn-ad bench` reports; {} where there is none."""
     make = {"features": features, "flow-step": train_flow, "conv-step": train_convolutions,
-            "ckaad-step": train_ckaad, "nearest": nearest, "mahalanobis": mahalanobis, "aupro": aupro,
+            "ckaad-step": train_ckaad, "igd-step": train_igd, "nearest": nearest, "mahalanobis": mahalanobis, "aupro": aupro,
             "pixel-metrics": pixel_metrics}.get(parameters["kind"])
     return make(parameters, device) if make else {}
 
@@ -28,8 +29,8 @@ def target(parameters):
             return {"resnet18": 2.3, "wide_resnet50_2": 2.0, "tf_efficientnet_lite0": 2.5,
                     "tf_efficientnet_b6": 2.0}.get(parameters["backbone"])
         case kind:
-            return {"flow-step": 1.6, "conv-step": 1.5, "ckaad-step": 1.3, "nearest": 3.0, "mahalanobis": 1.4,
-                    "aupro": 100.0}.get(kind)
+            return {"flow-step": 1.6, "conv-step": 1.5, "ckaad-step": 1.3, "igd-step": 1.3, "nearest": 3.0,
+                    "mahalanobis": 1.4, "aupro": 100.0}.get(kind)
 
 
 def features(parameters, device):
@@ -72,8 +73,16 @@ def train_convolutions(parameters, device):
 
 
 def train_ckaad(parameters, device):
+    return in_both_formats(ckaad_step.Step, parameters, device)
+
+
+def train_igd(parameters, device):
+    return in_both_formats(igd_step.Step, parameters, device)
+
+
+def in_both_formats(step, parameters, device):
     formats = {"eager": torch.contiguous_format, "channels-last": torch.channels_last}
-    return {name: ckaad_step.Step(parameters, device, memory_format).run for name, memory_format in formats.items()}
+    return {name: step(parameters, device, memory_format).run for name, memory_format in formats.items()}
 
 
 def nearest(parameters, device):
