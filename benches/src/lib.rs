@@ -5,6 +5,7 @@
 
 pub mod ckaad;
 pub mod flow;
+pub mod igd;
 pub mod maps;
 pub mod noise;
 pub mod resnet;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::maps::Maps;
 use crate::resnet::ResNet18;
-use crate::{ckaad, flow, noise};
+use crate::{ckaad, flow, igd, noise};
 
 /// The taps that anomaly detectors use; every backbone has them.
 const STRIDES: [usize; 4] = [4, 8, 16, 32];
@@ -62,6 +62,21 @@ pub enum Work {
         /// Side of the images in pixels.
         size: usize,
     },
+    /// A step of IGD: encoder's and decoder's, then the critic's.
+    IgdStep {
+        /// Side of the images in pixels.
+        side: usize,
+        /// Images at once.
+        batch: usize,
+        /// Base width of encoder and critic.
+        width: usize,
+        /// Base width of the decoder.
+        decoder_width: usize,
+        /// Values of a latent vector.
+        latent: usize,
+        /// Values of the frozen encoder's vectors; `None` where the encoder is learnt, too.
+        features: Option<usize>,
+    },
     /// The nearest member of a bank for each query, as N-pad and PatchCore search it.
     Nearest {
         /// Vectors that search.
@@ -107,6 +122,8 @@ impl Work {
             Self::FlowStep { channels, .. } => format!("flow-step-{channels}"),
             Self::ConvStep { .. } => "conv-step".to_owned(),
             Self::CkaadStep { backbone, .. } => format!("ckaad-step-{backbone}"),
+            Self::IgdStep { features: None, .. } => "igd-step-local".to_owned(),
+            Self::IgdStep { .. } => "igd-step-global".to_owned(),
             Self::Nearest { .. } => "nearest".to_owned(),
             Self::Mahalanobis { width, .. } => format!("mahalanobis-{width}"),
             Self::Aupro { .. } => "aupro".to_owned(),
@@ -117,7 +134,9 @@ impl Work {
     /// How many images one run computes, where it computes images.
     pub fn images(&self) -> Option<usize> {
         match self {
-            Self::Features { batch, .. } | Self::ConvStep { batch, .. } => Some(*batch),
+            Self::Features { batch, .. }
+            | Self::ConvStep { batch, .. }
+            | Self::IgdStep { batch, .. } => Some(*batch),
             Self::CkaadStep {
                 normal, anomalous, ..
             } => Some(normal + anomalous),
@@ -168,6 +187,29 @@ impl Work {
                 Box::new(move || {
                     let figures = learner.step(&features, normal);
                     black_box(figures.expect("the losses stay finite"));
+                    wait::<AB>(&device);
+                })
+            }
+            Self::IgdStep {
+                side,
+                batch,
+                width,
+                decoder_width,
+                latent,
+                features,
+            } => {
+                let size = igd::Size {
+                    side,
+                    batch,
+                    width,
+                    decoder_width,
+                    latent,
+                    features,
+                };
+                let mut step = igd::step::<AB>(size, device);
+                let device = device.clone();
+                Box::new(move || {
+                    step();
                     wait::<AB>(&device);
                 })
             }
@@ -229,6 +271,7 @@ impl fmt::Display for Work {
                 f,
                 "CKAAD step, {backbone}, {normal} + {anomalous} x {size} x {size}"
             ),
+            Self::IgdStep { side, batch, .. } => write!(f, "IGD step, {batch} x {side} x {side}"),
             Self::Nearest {
                 queries,
                 width,
@@ -322,6 +365,22 @@ mod tests {
                 normal: 2,
                 anomalous: 1,
                 size: 64,
+            },
+            Work::IgdStep {
+                side: 32,
+                batch: 2,
+                width: 2,
+                decoder_width: 3,
+                latent: 5,
+                features: None,
+            },
+            Work::IgdStep {
+                side: 256,
+                batch: 2,
+                width: 1,
+                decoder_width: 1,
+                latent: 5,
+                features: Some(7),
             },
             Work::Nearest {
                 queries: 5,

@@ -6,6 +6,7 @@ mod sections;
 use std::path::Path;
 
 use burn_ad::augment::AugmentConfig;
+use burn_ad::backbone::BackboneConfig;
 use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, KnownAnomalies, Layout};
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
@@ -107,6 +108,14 @@ impl Settings {
             // The papers fit on all normal images; threshold and scale come from the test set later.
             settings.train.calibration_share = 0.0;
             settings.resolved["train"]["calibration_share"] = json!(0.0);
+        }
+        if !settings.method.needs_backbone() {
+            // Whichever is named: nobody looks through it, and no weights need to be found.
+            settings.backbone = BackboneSettings {
+                name: Some(BackboneConfig::None),
+                ..BackboneSettings::default()
+            };
+            settings.resolved["backbone"] = json_of(&settings.backbone)?;
         }
         // However it was written: the same class makes the same run.
         settings.resolved["data"]["normal_class"] = json!(settings.data.normal_class);

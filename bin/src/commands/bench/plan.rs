@@ -22,6 +22,8 @@ pub(super) enum Group {
     ConvStep,
     /// A training step of CKAAD: discriminator, then auto-encoder.
     CkaadStep,
+    /// A training step of IGD: encoder and decoder, then the critic.
+    IgdStep,
     /// Nearest neighbours and Mahalanobis distances.
     Scoring,
     /// AUPRO, and all pixel metrics.
@@ -99,6 +101,7 @@ pub(super) struct Plan {
     flow_step: Work,
     conv_step: Work,
     ckaad_steps: Vec<Work>,
+    igd_steps: Vec<Work>,
     nearest: Work,
     /// Side of the grid, and dimensions.
     mahalanobis: (usize, &'static [usize]),
@@ -146,6 +149,24 @@ impl Plan {
                     size: 256,
                 },
             ],
+            igd_steps: vec![
+                Work::IgdStep {
+                    side: 32,
+                    batch: 64,
+                    width: 64,
+                    decoder_width: 64,
+                    latent: 128,
+                    features: None,
+                },
+                Work::IgdStep {
+                    side: 256,
+                    batch: 8,
+                    width: 64,
+                    decoder_width: 64,
+                    latent: 128,
+                    features: Some(512),
+                },
+            ],
             nearest: Work::Nearest {
                 queries: 1024,
                 width: 384,
@@ -176,6 +197,14 @@ impl Plan {
                 normal: 2,
                 anomalous: 1,
                 size: 64,
+            }],
+            igd_steps: vec![Work::IgdStep {
+                side: 32,
+                batch: 4,
+                width: 8,
+                decoder_width: 8,
+                latent: 16,
+                features: None,
             }],
             nearest: Work::Nearest {
                 queries: 64,
@@ -219,6 +248,7 @@ impl Plan {
             Group::FlowStep => vec![self.flow_step],
             Group::ConvStep => vec![self.conv_step],
             Group::CkaadStep => self.ckaad_steps.clone(),
+            Group::IgdStep => self.igd_steps.clone(),
             Group::Scoring => {
                 let (side, widths) = self.mahalanobis;
                 let distances = widths
