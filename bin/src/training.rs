@@ -5,7 +5,8 @@ use std::path::Path;
 use burn::tensor::backend::AutodiffBackend;
 use burn_ad::data::known::relative_name;
 use burn_ad::data::{
-    Dataset, Geometry, IndexOptions, KnownSplit, Layout, Loader, Preprocess, index, index_products,
+    Dataset, Geometry, IndexOptions, KnownSplit, Layout, Loader, Preprocess, Sample, contaminate,
+    index, index_products,
 };
 use burn_ad::flow::StateDict;
 use burn_ad::method::bgad::Boundary;
@@ -43,7 +44,43 @@ pub(crate) fn images_below(
     }
 }
 
-/// Chooses the known anomalies that the settings ask for, and says how many there are.
+/// Takes the anomalous images that train as normal ones out of the test set, then the known anomalies that the settings
+/// ask for. What contaminates does not depend on which anomalies are known.
+///
+/// # Errors
+/// When there are not that many.
+pub(crate) fn split(settings: &Settings, dataset: &Dataset) -> Result<KnownSplit> {
+    let seed = settings.train.seed;
+    let needs_masks = settings.method.needs_masks();
+    let share = settings.data.contamination;
+    if share == 0.0 {
+        return settings.anomalies.choose(dataset, seed, needs_masks);
+    }
+    let mut dataset = dataset.clone();
+    let contamination = contaminate(&mut dataset, share, seed)?;
+    let split = settings.anomalies.choose(&dataset, seed, needs_masks)?;
+    Ok(KnownSplit {
+        contamination,
+        ..split
+    })
+}
+
+/// Says how many anomalous images train as normal ones, where some are to.
+pub(crate) fn say_contamination(settings: &Settings, split: &KnownSplit, progress: &mut Progress) {
+    if settings.data.contamination == 0.0 {
+        return;
+    }
+    match split.contamination.len() {
+        0 => progress.warn(
+            "contamination: the share is less than half of one anomalous test image, so none is taken",
+        ),
+        count => progress.note(&format!(
+            "contamination: {count} anomalous images train as normal ones; they are no test images any more"
+        )),
+    }
+}
+
+/// Takes a dataset apart as the settings ask, and says how many known anomalies there are.
 ///
 /// # Errors
 /// When the method does not know what to do with them or cannot do without, or there are not that many.
@@ -54,10 +91,8 @@ pub(crate) fn known_anomalies(
 ) -> Result<KnownSplit> {
     check_known(settings)?;
     let method = &settings.method;
-    let seed = settings.train.seed;
-    let split = settings
-        .anomalies
-        .choose(dataset, seed, method.needs_masks())?;
+    let split = split(settings, dataset)?;
+    say_contamination(settings, &split, progress);
     if !split.known.is_empty() {
         let used = match (method.uses_anomalies(), dataset.pool.is_empty()) {
             (true, true) => "known anomalies to learn from; they are no test images any more",
@@ -137,7 +172,7 @@ pub(crate) struct Training<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) weights: &'a ChosenWeights,
     pub(crate) split: &'a KnownSplit,
-    /// The dataset's folder; known anomalies are recorded by their names below it.
+    /// The dataset's folder; known anomalies and contamination are recorded by their names below it.
     pub(crate) root: &'a Path,
     pub(crate) backend: BackendName,
     /// Where an iterative method keeps its checkpoint.
@@ -166,7 +201,16 @@ impl Training<'_> {
         recorder: &mut Recorder<'_>,
     ) -> Result<Model<AB::InnerBackend>> {
         let train = &self.settings.train;
-        let KnownSplit { known, dataset, .. } = self.split;
+        let KnownSplit {
+            known,
+            dataset,
+            contamination,
+            ..
+        } = self.split;
+        let names = |samples: &[Sample]| -> Vec<String> {
+            let names = samples.iter().map(|it| relative_name(it, self.root));
+            names.collect()
+        };
         let options = TrainOptions {
             dataset: dataset.name.clone(),
             backend: self.backend.to_string(),
@@ -174,10 +218,8 @@ impl Training<'_> {
             random_seed: self.weights.random_seed(),
             calibration_share: train.calibration_share,
             target_fpr: train.target_fpr,
-            known_anomalies: known
-                .iter()
-                .map(|sample| relative_name(sample, self.root))
-                .collect(),
+            known_anomalies: names(known),
+            contamination: names(contamination),
         };
         let initial_flows = initial_flows(train)?;
         let initial_model = train.init_from.as_deref().map(StoredModel::read);
@@ -257,6 +299,7 @@ pub(crate) fn summary(header: &ModelHeader, output: &Path) -> Table {
         .unwrap_or_default();
     let training = &header.training;
     let known = training.known_anomalies.len();
+    let contamination = training.contamination.len();
     // The model exists, so its backbone has the taps.
     let parameters = header
         .method
@@ -285,6 +328,10 @@ pub(crate) fn summary(header: &ModelHeader, output: &Path) -> Table {
         ),
         ("dataset", Some(training.dataset.clone())),
         ("normal images", Some(training.images.to_string())),
+        (
+            "contamination",
+            (contamination > 0).then(|| format!("{contamination} anomalous images among them")),
+        ),
         ("known anomalies", (known > 0).then(|| known.to_string())),
         ("calibration", Some(images)),
         (

@@ -54,6 +54,7 @@ fn main() -> Result<()> {
         weights_source: weights.source.clone(),
         random_seed: None,
         known_anomalies: Vec::new(),
+        contamination: Vec::new(),
         calibration_share: 0.1,
         target_fpr: 0.01,
     };

@@ -40,6 +40,7 @@
 //!     weights_source: "random".into(),
 //!     random_seed: Some(7),
 //!     known_anomalies: Vec::new(),
+//!     contamination: Vec::new(),
 //!     calibration_share: 0.2,
 //!     target_fpr: 0.05,
 //! };

@@ -29,8 +29,8 @@ use crate::weights::load_model;
 ///
 /// Writes metrics.json, predictions.csv, predictions.jsonl, report.html and heat maps, and prints the figures; for
 /// methods with likelihoods (bgad, hgad) also likelihoods.json, with its pictures in the report.
-/// Layout, split and seed are those of the training run, and known anomalies are left out, so that no training image
-/// is tested.
+/// Layout, split and seed are those of the training run, and known anomalies and contamination are left out, so that no
+/// training image is tested.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
@@ -101,6 +101,15 @@ impl EvalArgs {
             progress.note(&format!(
                 "{left_out} of the model's {} known anomalies are among these images; they are not tested",
                 known.len()
+            ));
+        }
+        let contamination = &header.training.contamination;
+        let left_out = leave_out(&mut dataset, &self.data, contamination);
+        if !contamination.is_empty() {
+            progress.note(&format!(
+                "{left_out} of the {} anomalous images that the model has learnt as normal are among these images; they \
+                 are not tested",
+                contamination.len()
             ));
         }
         if self.protocol == Protocol::Paper {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn_ad::Result;
 use burn_ad::backbone::BackboneConfig;
-use burn_ad::data::{Kinds, KnownCount};
+use burn_ad::data::share::read_share;
+use burn_ad::data::{Kinds, KnownCount, TrainLimit};
 use burn_ad::method::{MethodConfig, ModelHeader};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -120,13 +121,18 @@ pub(super) struct ImageArgs {
     /// anomalous
     #[arg(long, value_name = "CLASS")]
     normal_class: Option<String>,
-    /// Use at most this many normal training images, drawn by the seed [default: all]
-    #[arg(long, value_name = "N")]
-    train_limit: Option<usize>,
+    /// Use so many of the normal training images, for instance 100 or 20%, drawn by the seed; more of them keep those
+    /// that fewer have [default: all]
+    #[arg(long, value_name = "N|P%")]
+    train_limit: Option<TrainLimit>,
     /// Use at most this many test images of each kind, the same ones for every seed; known anomalies that are taken
     /// out of the test set are among them [default: all]
     #[arg(long, value_name = "N")]
     test_limit: Option<usize>,
+    /// Train on this share of the anomalous test images as if they were normal, for instance 10%: images of all kinds,
+    /// drawn by the seed. They are no test images any more, and `burn-ad eval` leaves them out [default: 0%]
+    #[arg(long, value_name = "P%", value_parser = read_share)]
+    contamination: Option<f64>,
 }
 
 impl ImageArgs {
@@ -144,6 +150,11 @@ impl ImageArgs {
             ),
             Flag::given("--train-limit", ["data", "train_limit"], self.train_limit),
             Flag::given("--test-limit", ["data", "test_limit"], self.test_limit),
+            Flag::given(
+                "--contamination",
+                ["data", "contamination"],
+                self.contamination,
+            ),
         ])
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use burn_ad::augment::AugmentConfig;
 use burn_ad::backbone::BackboneConfig;
+use burn_ad::data::contamination::check_contamination;
 use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, KnownAnomalies, Layout};
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
@@ -117,8 +118,11 @@ impl Settings {
             };
             settings.resolved["backbone"] = json_of(&settings.backbone)?;
         }
-        // However it was written: the same class makes the same run.
-        settings.resolved["data"]["normal_class"] = json!(settings.data.normal_class);
+        // However they were written: the same class and shares make the same run.
+        let data = &settings.data;
+        settings.resolved["data"]["normal_class"] = json!(data.normal_class);
+        settings.resolved["data"]["train_limit"] = json!(data.train_limit);
+        settings.resolved["data"]["contamination"] = json!(data.contamination);
         settings.check()?;
         Ok(settings)
     }
@@ -130,6 +134,7 @@ impl Settings {
         let DataSettings { size, fit, .. } = self.data;
         let filter = self.data.filter.unwrap_or(Filter::Bilinear);
         Geometry { fit, size, filter }.check()?;
+        check_contamination(self.data.contamination)?;
         self.method.check_size(size)?;
         let train = &self.train;
         if train.batch_size == 0 {
@@ -268,6 +273,7 @@ fn defaults(method: &str) -> Result<Value> {
             normal_class: None,
             train_limit: None,
             test_limit: None,
+            contamination: 0.0,
         })?,
         "anomalies": json_of(&KnownAnomalies::default())?,
         "train": json_of(&TrainSettings {

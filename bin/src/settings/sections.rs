@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use burn_ad::backbone::BackboneConfig;
-use burn_ad::data::{Filter, Fit, Layout};
+use burn_ad::data::share::read_share;
+use burn_ad::data::{Filter, Fit, Layout, TrainLimit};
 use clap::ValueEnum;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Section `[backbone]`.
@@ -36,12 +38,29 @@ pub(crate) struct DataSettings {
     /// In classification datasets the class that is normal, by its name or number.
     #[serde(default, deserialize_with = "text_or_number")]
     pub(crate) normal_class: Option<String>,
-    /// At most this many normal training images, drawn by the seed.
+    /// So many of the normal training images, or this share of them (`"20%"`), drawn by the seed.
     #[serde(default)]
-    pub(crate) train_limit: Option<usize>,
+    pub(crate) train_limit: Option<TrainLimit>,
     /// At most this many test images of each kind, the same ones for every seed.
     #[serde(default)]
     pub(crate) test_limit: Option<usize>,
+    /// Share of the anomalous test images that train as normal ones, as a number or a text (`"10%"`).
+    #[serde(default, deserialize_with = "share")]
+    pub(crate) contamination: f64,
+}
+
+/// A share may be written in percent.
+fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a share is a number, or a text such as \"10%\"")]
+    enum Share {
+        Number(f64),
+        Text(String),
+    }
+    match Share::deserialize(from)? {
+        Share::Number(share) => Ok(share),
+        Share::Text(text) => read_share(&text).map_err(D::Error::custom),
+    }
 }
 
 /// A class may be called 3, without quotes.

@@ -1,6 +1,7 @@
 //! The order of settings, and what is wrong with them.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use burn_ad::data::TrainLimit;
 use burn_ad::method::npad::{ImageScore, Reduction};
 
 fn file(name: &str, text: &str) -> Result<Settings> {
@@ -117,6 +118,48 @@ fn a_class_is_named_or_numbered() {
     }
     let error = file("a.toml", "[data]\nnormal_class = [3]\n").unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("data.normal_class"));
+}
+
+#[test]
+fn limits_and_contamination_are_numbers_or_percent() {
+    for (text, limit, share) in [
+        ("train_limit = 7", json!(7), 0.0),
+        (
+            "train_limit = '20%'\ncontamination = '10%'",
+            json!("20%"),
+            0.1,
+        ),
+        (
+            "train_limit = ' 20.0 %'\ncontamination = 0.1",
+            json!("20%"),
+            0.1,
+        ),
+    ] {
+        let settings = file("a.toml", &format!("[data]\n{text}\n")).unwrap();
+        assert_eq!(settings.to_value()["data"]["train_limit"], limit);
+        assert_eq!(settings.to_value()["data"]["contamination"], json!(share));
+        let again = file("resolved.json", &settings.to_value().to_string()).unwrap();
+        assert_eq!(again, settings);
+    }
+    let set = |text: &str| Settings::resolve(None, &[text.to_owned()], Vec::new());
+    let limit = set("data.train_limit=60%").unwrap().data.train_limit;
+    assert_eq!(limit, Some(TrainLimit::Percent(60.0)));
+    assert_eq!(
+        set("data.contamination=5%").unwrap().data.contamination,
+        0.05
+    );
+    for (wrong, parts) in [
+        ("data.train_limit=0.2", ["data.train_limit", "20%"]),
+        ("data.train_limit=120%", ["data.train_limit", "up to 100%"]),
+        ("data.contamination=100%", ["contamination", "[0, 1)"]),
+        ("data.contamination=10", ["contamination", "10%"]),
+        ("data.contamination=some", ["data.contamination", "'some'"]),
+    ] {
+        let error = set(wrong).unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        let message = error.to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
 }
 
 #[test]

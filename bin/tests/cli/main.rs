@@ -12,6 +12,7 @@ mod hgad;
 mod interrupt;
 mod known;
 mod predict;
+mod robustness;
 mod train;
 mod usage;
 mod weights;

@@ -81,6 +81,9 @@ pub struct KnownSplit {
     pub dataset: Dataset,
     /// Anomalous images that could not be chosen because nobody drew their mask.
     pub without_mask: usize,
+    /// Anomalous images that train as normal ones, where [`contaminate`](super::contaminate) has put them before; sorted
+    /// by name.
+    pub contamination: Vec<Sample>,
 }
 
 /// The images that known anomalies are chosen from.

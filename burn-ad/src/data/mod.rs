@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod check;
+pub mod contamination;
 pub mod geometry;
 pub mod image;
 pub mod kinds;
@@ -13,10 +14,12 @@ pub mod packed;
 pub mod placement;
 mod resample;
 pub mod sample;
+pub mod share;
 pub mod synthetic;
 
 pub use batch::{Batch, for_each_batch};
 pub use check::{CheckReport, check};
+pub use contamination::contaminate;
 pub use geometry::{Filter, Fit, Geometry};
 pub use kinds::Kinds;
 pub use known::{KnownAnomalies, KnownCount, KnownSplit};
@@ -26,3 +29,4 @@ pub use normalise::Normalisation;
 pub use packed::{PackedImage, PackedImages};
 pub use placement::{Placement, Region};
 pub use sample::{Dataset, ImageSource, Label, MaskSource, Sample};
+pub use share::TrainLimit;

@@ -51,6 +51,10 @@ pub struct TrainingRecord {
     /// belong to no test set of this model.
     #[serde(default)]
     pub known_anomalies: Vec<String>,
+    /// Anomalous images that were among those given to train on as if they were normal, by the same
+    /// names; they belong to no test set, either.
+    #[serde(default)]
+    pub contamination: Vec<String>,
     /// The seed of the run.
     pub seed: u64,
     /// The backend it ran on.
@@ -94,6 +98,8 @@ pub struct TrainOptions {
     pub random_seed: Option<u64>,
     /// Names of the known anomalies in the data folder, for the record.
     pub known_anomalies: Vec<String>,
+    /// Names of the anomalous images that train as normal ones, for the record.
+    pub contamination: Vec<String>,
     /// Share of the training images kept aside for calibration; 0 calibrates on the images the
     /// method was fitted on.
     pub calibration_share: f64,
@@ -210,6 +216,7 @@ impl<B: Backend> Model<B> {
                 dataset: options.dataset.clone(),
                 images: samples.len(),
                 known_anomalies: options.known_anomalies.clone(),
+                contamination: options.contamination.clone(),
                 seed: run.seed,
                 backend: options.backend.clone(),
                 seconds: started.elapsed().as_secs_f64(),

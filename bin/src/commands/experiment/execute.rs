@@ -15,9 +15,8 @@ use super::trial::Trial;
 use crate::backend::{BackendChoice, Job, dispatch};
 use crate::evaluation::{self, Evaluation, Heatmaps, warn_unreadable};
 use crate::progress::Progress;
-use crate::settings::Settings;
 use crate::train_log::{self, Recorder, TrainLog};
-use crate::training::{Training, images_below};
+use crate::training::{Training, images_below, say_contamination, split};
 
 /// The folder of all runs below that of the experiment.
 pub(super) const RUNS: &str = "runs";
@@ -57,13 +56,12 @@ impl Place<'_> {
         )?;
         let mut splits = Vec::with_capacity(trials.len());
         for trial in trials {
-            let Settings {
-                anomalies, method, ..
-            } = &trial.settings;
-            let mut split = anomalies.choose(&dataset, trial.seed, method.needs_masks())?;
+            let mut split = split(&trial.settings, &dataset)?;
             split.dataset = trial.tested.tested(split.dataset)?;
             splits.push(split);
         }
+        // The same images for all of them.
+        say_contamination(settings, &splits[0], progress);
         let runs = self.out.join(RUNS);
         let checkpoint = runs.join(format!("{}.checkpoint", first.training));
         let resume = checkpoint.exists();
@@ -119,6 +117,7 @@ impl Place<'_> {
             labels: Vec::new(),
             seed: trial.seed,
             known_anomalies: split.known.len(),
+            contamination: split.contamination.len(),
             test_normal: report.counts.test_normal,
             test_anomalous: report.counts.test_anomalous,
             figures: Figures::from(report),

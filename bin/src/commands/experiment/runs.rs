@@ -24,6 +24,9 @@ pub(super) struct RunLine {
     pub(super) seed: u64,
     /// Known anomalies that were learnt from, or only kept out of the test set.
     pub(super) known_anomalies: usize,
+    /// Anomalous images that were learnt as normal ones.
+    #[serde(default)]
+    pub(super) contamination: usize,
     pub(super) test_normal: usize,
     pub(super) test_anomalous: usize,
     pub(super) figures: Figures<Option<f64>>,
@@ -119,6 +122,7 @@ mod tests {
             labels: vec![("variant".to_owned(), "BGAD, a | b".to_owned())],
             seed: 1,
             known_anomalies: 5,
+            contamination: 0,
             test_normal: 3,
             test_anomalous: 4,
             figures: Figures {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::grid::{Grid, GridCell};
 use crate::backend::BackendName;
 use crate::settings::{Flag, Settings};
-use crate::training::{check_known, images_below};
+use crate::training::{check_known, images_below, split};
 use crate::weights::ChosenWeights;
 
 /// What all runs have in common.
@@ -97,8 +97,7 @@ impl Source<'_> {
         let mut settings = Settings::resolve_variant(self.config, self.sets, flags, &cell.sets)?;
         check_known(&settings)?;
         let dataset = images.below(self.root, &settings)?;
-        let needs_masks = settings.method.needs_masks();
-        settings.anomalies.choose(dataset, seed, needs_masks)?;
+        split(&settings, dataset)?;
         cell.tested.check(dataset)?;
         let (weights, digest) = weights.find(&settings)?;
         settings.pin(&weights);

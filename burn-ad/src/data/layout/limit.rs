@@ -14,16 +14,16 @@ const TEST_SEED: u64 = 0;
 /// higher limit keeps what a lower one keeps.
 ///
 /// # Errors
-/// When a limit is 0.
+/// When a limit is 0, or no share.
 pub(super) fn limit(dataset: &mut Dataset, options: &IndexOptions) -> Result<()> {
-    for (name, limit) in [("train", options.train_limit), ("test", options.test_limit)] {
-        if limit == Some(0) {
-            let error = Error::usage(format!("a {name} limit of 0 leaves no image"));
-            return Err(error.help("give at least 1, or no limit"));
-        }
+    if options.test_limit == Some(0) {
+        let error = Error::usage("a test limit of 0 leaves no image");
+        return Err(error.help("give at least 1, or no limit"));
     }
     if let Some(limit) = options.train_limit {
-        let all = (0..dataset.train.len()).collect();
+        limit.check()?;
+        let count = dataset.train.len();
+        let (all, limit) = ((0..count).collect(), limit.of(count));
         let kept = draw(&dataset.train, all, limit, options.seed, "train limit");
         retain(&mut dataset.train, &kept.into_iter().collect());
     }
@@ -69,6 +69,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::data::sample::{ImageSource, Label};
+    use crate::data::share::TrainLimit;
 
     fn samples(kinds: &[(&str, usize)]) -> Vec<Sample> {
         let all = kinds.iter().flat_map(|&(kind, count)| {
@@ -98,7 +99,7 @@ mod tests {
         let mut dataset = dataset();
         let options = IndexOptions {
             seed,
-            train_limit: train,
+            train_limit: train.map(TrainLimit::Count),
             test_limit: test,
             ..IndexOptions::default()
         };
@@ -141,10 +142,30 @@ mod tests {
     }
 
     #[test]
+    fn a_share_keeps_what_the_same_number_keeps() {
+        let of = |train_limit: TrainLimit| {
+            let mut dataset = dataset();
+            let options = IndexOptions {
+                seed: 3,
+                train_limit: Some(train_limit),
+                ..IndexOptions::default()
+            };
+            limit(&mut dataset, &options).unwrap();
+            let names = dataset.train.iter().map(|it| it.image.name().into_owned());
+            names.collect::<Vec<_>>()
+        };
+        for (percent, count) in [(20.0, 4), (60.0, 12), (100.0, 20), (12.5, 3), (1.0, 1)] {
+            let share = of(TrainLimit::Percent(percent));
+            assert_eq!(share.len(), count, "{percent}");
+            assert_eq!(share, of(TrainLimit::Count(count)));
+        }
+    }
+
+    #[test]
     fn no_image_at_all_is_a_usage_error() {
         for (train, test) in [(Some(0), None), (None, Some(0))] {
             let options = IndexOptions {
-                train_limit: train,
+                train_limit: train.map(TrainLimit::Count),
                 test_limit: test,
                 ..IndexOptions::default()
             };

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::products::index_products;
 use super::sample::Dataset;
+use super::share::TrainLimit;
 use crate::error::{Error, Result};
 
 /// How the images of a product are arranged on disk.
@@ -128,8 +129,8 @@ pub struct IndexOptions {
     pub train_share: f64,
     /// In classification datasets the class that is normal, by its name or number; all others are anomalous.
     pub normal_class: Option<String>,
-    /// At most this many normal training images (of each product), drawn by `seed`.
-    pub train_limit: Option<usize>,
+    /// So many of the normal training images (of each product), drawn by `seed`.
+    pub train_limit: Option<TrainLimit>,
     /// At most this many test images of each kind; the same ones whatever the seed.
     pub test_limit: Option<usize>,
 }

@@ -122,6 +122,7 @@ impl<'a> Training<'a> {
             // The backbone is the same whatever the seed of the training.
             random_seed: Some(SEED),
             known_anomalies: Vec::new(),
+            contamination: Vec::new(),
             calibration_share: 0.2,
             target_fpr: 0.05,
         };

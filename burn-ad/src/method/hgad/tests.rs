@@ -115,6 +115,7 @@ fn train_on(
         weights_source: "random".into(),
         random_seed: Some(SEED),
         known_anomalies: Vec::new(),
+        contamination: Vec::new(),
         calibration_share: 0.2,
         target_fpr: 0.05,
     };
@@ -595,6 +596,7 @@ fn a_model_learns_more_products() {
         weights_source: "random".into(),
         random_seed: Some(SEED),
         known_anomalies: Vec::new(),
+        contamination: Vec::new(),
         calibration_share: 0.2,
         target_fpr: 0.05,
     };
