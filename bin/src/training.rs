@@ -303,7 +303,7 @@ pub(crate) fn summary(header: &ModelHeader, output: &Path) -> Table {
     // The model exists, so its backbone has the taps.
     let parameters = header
         .method
-        .parameters(&header.backbone.arch)
+        .parameters(&header.backbone.arch, header.preprocess.geometry.size)
         .ok()
         .flatten();
     let mut table = Table::new([("trained", Align::Left), ("", Align::Left)]);

@@ -151,10 +151,11 @@ impl MethodConfig {
     /// methods that are not trained by gradients.
     ///
     /// # Errors
-    /// When the backbone has not the taps that the method asks for.
-    pub fn parameters(&self, backbone: &BackboneConfig) -> Result<Option<[usize; 2]>> {
+    /// When the backbone has not the taps that the method asks for, or it cannot see images of `size` pixels.
+    pub fn parameters(&self, backbone: &BackboneConfig, size: usize) -> Result<Option<[usize; 2]>> {
         match self {
-            Self::Npad(_) | Self::Igd(_) => Ok(None),
+            Self::Npad(_) => Ok(None),
+            Self::Igd(config) => config.parameters(backbone, size).map(Some),
             Self::Bgad(config) => config.parameters(backbone).map(Some),
             Self::Hgad(config) => config.parameters(backbone).map(Some),
             Self::Ckaad(config) => config.parameters(backbone).map(Some),

@@ -87,6 +87,16 @@ impl<B: Backend> Detector<B> for Igd<B> {
 }
 
 impl IgdConfig {
+    /// Parameters of encoders and decoders; all of them are trained.
+    ///
+    /// # Errors
+    /// When images of `size` pixels cannot be looked at, or the backbone has no features.
+    pub fn parameters(&self, backbone: &BackboneConfig, size: usize) -> Result<[usize; 2]> {
+        let plans = self.plans(size, *backbone)?.into_iter();
+        let sum = plans.map(|(_, plan)| plan.parameters()).sum();
+        Ok([sum; 2])
+    }
+
     fn plans(&self, size: usize, backbone: BackboneConfig) -> Result<Vec<(Scale, GeneratorPlan)>> {
         self.check_size(size)?;
         let scales = self.scales.iter();

@@ -3,6 +3,7 @@
 //! Source: Chen et al., AAAI 2022, "Global and Local IGD Models", and the published code for what the text
 //! leaves open. Names: [`Generator`] is encoder, linear head and decoder together.
 
+mod count;
 mod critic;
 mod decoder;
 mod generator;
