@@ -3,6 +3,8 @@
 use burn::prelude::*;
 use burn::tensor::module;
 
+use super::cpu::{self, halves::Change};
+
 /// Mean over windows of 2 x 2: `[batch, channels, height, width]` to half the sides.
 ///
 /// # Panics
@@ -13,11 +15,21 @@ pub fn mean_pool_2x2<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
         height.is_multiple_of(2) && width.is_multiple_of(2),
         "sides of {height} x {width} are not even"
     );
-    module::avg_pool2d(x, [2, 2], [2, 2], [0, 0], true, false)
+    match cpu::kernels_for::<B>() {
+        Some(kernels) if cpu::is_f32(&x) => {
+            cpu::close(cpu::halves::change(kernels, cpu::open(x), Change::Mean))
+        }
+        _ => module::avg_pool2d(x, [2, 2], [2, 2], [0, 0], true, false),
+    }
 }
 
 /// Each position becomes 2 x 2 equal ones: `[batch, channels, height, width]` to twice the sides.
 pub fn upsample_nearest_2x<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && cpu::is_f32(&x)
+    {
+        return cpu::close(cpu::halves::change(kernels, cpu::open(x), Change::Repeat));
+    }
     let [batch, channels, height, width] = x.dims();
     let rows = batch * channels * height;
     x.reshape([rows, 1, width, 1])
@@ -31,7 +43,12 @@ pub fn upsample_nearest_2x<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
 /// When their sizes differ.
 pub fn add<B: Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
     assert_eq!(a.dims(), b.dims(), "sizes of maps to add");
-    a + b
+    match cpu::kernels_for::<B>() {
+        Some(kernels) if cpu::is_f32(&a) && cpu::is_f32(&b) => {
+            cpu::close(cpu::halves::add(kernels, cpu::open(a), cpu::open(b)))
+        }
+        _ => a + b,
+    }
 }
 
 #[cfg(test)]

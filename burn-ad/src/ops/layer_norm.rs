@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 
-use super::Activation;
+use super::{Activation, cpu};
 
 /// `activation((x - mean) / sqrt(variance + epsilon) * weight + bias)`, with mean and biased variance
 /// over all values of an image, as PyTorch's `layer_norm` over `[channels, height, width]`.
@@ -23,6 +23,17 @@ pub fn layer_normalise<B: Backend>(
     let values = channels * height * width;
     assert_eq!(weight.dims(), [values], "weights of a layer normalisation");
     assert_eq!(bias.dims(), [values], "biases of a layer normalisation");
+    if let Some(kernels) = cpu::kernels_for::<B>()
+        && cpu::is_f32(&x)
+    {
+        let inputs = [cpu::open(x), cpu::open(weight), cpu::open(bias)];
+        let (inside, behind) = match activation.shows_its_slope() {
+            true => (activation, Activation::Identity),
+            false => (Activation::Identity, activation),
+        };
+        let y = cpu::layer_norm::normalise(kernels, inputs, inside, epsilon);
+        return behind.apply(cpu::close(y));
+    }
     // In the order of the rows, which hold one image each.
     let row = |vector: Tensor<B, 1>| {
         let map = vector.reshape([height, width, channels]);

@@ -10,6 +10,8 @@ mod buffers;
 pub(crate) mod channels;
 pub(crate) mod conv;
 mod elementwise;
+pub(crate) mod halves;
+pub(crate) mod layer_norm;
 pub(crate) mod mahalanobis;
 pub(crate) mod nearest;
 pub(crate) mod norm;

@@ -9,9 +9,10 @@ use burn_flex::Flex;
 use rand::RngExt;
 
 use crate::ops::{
-    Activation, Convolution, Kernels, Padding, Statistics, Tail, average_pool_3x3, conv2d,
-    conv2d_with, depth_to_space, join_channels, map_cosines, max_pool_3x3_stride_2, normalise,
-    position_cosines, position_mean, scale_channels, unit_channels,
+    Activation, Convolution, Kernels, Padding, Statistics, Tail, add, average_pool_3x3, conv2d,
+    conv2d_with, depth_to_space, join_channels, layer_normalise, map_cosines,
+    max_pool_3x3_stride_2, mean_pool_2x2, normalise, position_cosines, position_mean,
+    scale_channels, unit_channels, upsample_nearest_2x,
 };
 use crate::tensors::to_vec;
 
@@ -281,6 +282,75 @@ fn pooling_and_its_gradients_are_the_backends() {
             });
         }
     }
+}
+
+#[test]
+fn layer_normalisation_and_its_gradients_are_the_backends() {
+    for activation in ACTIVATIONS {
+        for size in [[3, 4, 5, 6], [1, 33, 4, 4], [2, 16, 9, 1], [4, 40, 1, 1]] {
+            let mut draw = Draw::new("layer norm");
+            let x = draw.leaf(size);
+            let values = size[1..].iter().product::<usize>();
+            let (weight, bias) = (draw.leaf([values]), draw.leaf([values]));
+            check(&format!("layer {activation:?} {size:?}"), || {
+                let affine = (weight.clone(), bias.clone());
+                let y = layer_normalise(x.clone(), affine.0, affine.1, activation, 1e-5);
+                let vectors = [weight.clone(), bias.clone()];
+                values_and_gradients(y, std::slice::from_ref(&x), &vectors)
+            });
+            // Only the map needs a gradient, as of a network that another one learns from.
+            check(&format!("frozen layer {activation:?} {size:?}"), || {
+                let affine = (weight.clone().detach(), bias.clone().detach());
+                let y = layer_normalise(x.clone(), affine.0, affine.1, activation, 1e-5);
+                values_and_gradients(y, std::slice::from_ref(&x), &[])
+            });
+        }
+    }
+}
+
+#[test]
+fn sides_are_halved_and_doubled_as_by_the_backend() {
+    for size in [[2, 5, 6, 8], [1, 16, 2, 2], [3, 33, 4, 2]] {
+        let x = Draw::new("halves").leaf(size);
+        let inputs = std::slice::from_ref(&x);
+        check(&format!("half {size:?}"), || {
+            let y = mean_pool_2x2(x.clone());
+            values_and_gradients(y, inputs, &[])
+        });
+        check(&format!("double {size:?}"), || {
+            let y = upsample_nearest_2x(x.clone());
+            values_and_gradients(y, inputs, &[])
+        });
+        check(&format!("without gradients {size:?}"), || {
+            let y = upsample_nearest_2x(mean_pool_2x2(x.clone().inner()));
+            vec![to_vec(add(y, x.clone().inner()))]
+        });
+    }
+}
+
+/// What the residual blocks are made of: branches that meet again, with parts that need no gradient.
+#[test]
+fn gradients_of_branches_that_are_added_are_the_backends() {
+    let size = [2, 6, 8, 4];
+    let one = Convolution {
+        stride: 1,
+        padding: Padding::Same,
+        groups: 1,
+    };
+    let mut draw = Draw::new("branches");
+    let (x, constant) = (draw.leaf(size), draw.leaf(size));
+    let weights = [draw.leaf([6, 6, 3, 3]), draw.leaf([6, 6, 1, 1])];
+    check("branches", || {
+        let [inner, outer] = weights.clone();
+        let branch = mean_pool_2x2(conv2d(x.clone(), inner, None, one));
+        let shortcut = conv2d(mean_pool_2x2(x.clone()), outer, None, one);
+        let sum = add(branch, shortcut.clone());
+        let y = add(upsample_nearest_2x(sum), constant.clone().detach());
+        // Twice the same map, and one that something else reads too.
+        let y = add(y.clone(), add(y, upsample_nearest_2x(shortcut)));
+        let inputs = [x.clone(), weights[0].clone(), weights[1].clone()];
+        values_and_gradients(y, &inputs, &[])
+    });
 }
 
 #[test]
