@@ -1,8 +1,12 @@
 use super::*;
-use crate::backbone::BackboneConfig;
+use crate::backbone::{Backbone, BackboneConfig};
+use crate::network::residual::{Encoder, Maker, Normalisation};
+use crate::network::{Init, NormMode, save};
 use crate::tensors::to_vec;
+use burn::module::AutodiffModule;
 use burn::tensor::module::{avg_pool2d, conv2d};
 use burn::tensor::ops::ConvOptions;
+use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -122,8 +126,11 @@ fn noise(shape: [usize; 4]) -> Map {
     Tensor::from_data(TensorData::new(values, shape), &Default::default())
 }
 
-fn built(config: StudentConfig) -> crate::backbone::Backbone<Flex> {
-    let mut tensors = trained(config);
+fn built(config: StudentConfig) -> Backbone<Flex> {
+    frozen(config, trained(config))
+}
+
+fn frozen(config: StudentConfig, mut tensors: TensorSet) -> Backbone<Flex> {
     let units = config.units_of("encoder", &mut tensors).expect("all there");
     tensors.finish().expect("all taken");
     let mut units = units.into_iter();
@@ -152,6 +159,32 @@ fn a_folded_encoder_computes_what_the_trained_one_does() {
             "{}: {difference}",
             config.name()
         );
+    }
+}
+
+#[test]
+fn a_network_that_has_learnt_is_taken_over_by_its_names() {
+    for config in [StudentConfig::Side32, StudentConfig::Side128] {
+        let side = config.side();
+        let mut maker = Maker::<Autodiff<Flex>> {
+            norm: Normalisation::Batch(NormMode::Train),
+            init: Init::Uniform,
+            offsets: true,
+            rng: &mut ChaCha8Rng::seed_from_u64(1),
+            device: &Default::default(),
+        };
+        let encoder = Encoder::new(side, WIDTH, &mut maker);
+        let images = noise([3, 3, side, side]);
+        // Running statistics take part of the batch over.
+        encoder.forward(Tensor::from_inner(images.clone()));
+        let encoder = encoder.valid();
+        let mut tensors = TensorSet::default();
+        save(&encoder, "encoder", &mut tensors);
+        let expected = encoder.forward(images.clone());
+        let found = frozen(config, tensors).features(images, &[0]).remove(0);
+        let difference = (found.flatten::<2>(1, 3) - expected.clone()).abs().max();
+        let size = expected.abs().max().into_scalar();
+        assert!(difference.into_scalar() <= 2e-5 * size, "{}", config.name());
     }
 }
 
