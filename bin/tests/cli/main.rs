@@ -9,6 +9,7 @@ mod data;
 mod eval;
 mod experiment;
 mod hgad;
+mod igd;
 mod interrupt;
 mod known;
 mod predict;

@@ -7,14 +7,28 @@ use serde_json::Value;
 use super::histogram::short;
 
 /// Figures that share an axis: a title, and the keys of a log's lines, with dots between nested ones.
-const PANELS: [(&str, &[&str]); 4] = [
-    ("loss", &["loss", "loss_rec", "loss_rec_anomalous"]),
-    ("adversarial losses", &["loss_d", "loss_g"]),
+const PANELS: [(&str, &[&str]); 6] = [
+    (
+        "loss",
+        &["loss", "loss_rec", "loss_rec_anomalous", "loss_gac"],
+    ),
+    (
+        "adversarial losses",
+        &["loss_d", "loss_g", "loss_critic", "loss_fool"],
+    ),
+    ("MS-SSIM of reconstructions", &["ms_ssim"]),
+    (
+        "mean squared distance to the centre",
+        &["distance", "scale"],
+    ),
     (
         "energies",
         &["energy_normal", "energy_generated", "energy_anomalous"],
     ),
-    ("AUROC of images kept aside", &["validation.auroc"]),
+    (
+        "AUROC of images that only watch",
+        &["validation.auroc", "watched_auroc"],
+    ),
 ];
 /// Told apart by people with the common colour vision deficiencies (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
