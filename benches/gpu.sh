@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The measurements that wait for an NVIDIA GPU: `burn-ad bench` and its comparison with PyTorch on the same GPU, N-pad, CKAAD and
-# BGAD at the papers' sizes. It has not been run yet: there was no GPU at hand.
+# The measurements that wait for an NVIDIA GPU: `burn-ad bench` and its comparison with PyTorch on the same GPU, N-pad, CKAAD, IGD
+# and BGAD at the papers' sizes. It has not been run yet: there was no GPU at hand.
 #
 #   benches/gpu.sh OUT [DATA...]
 #
@@ -9,7 +9,7 @@
 #
 # Needs: an NVIDIA driver, the CUDA runtime compiler (libnvrtc, of the CUDA toolkit 12 or newer), a Rust toolchain, weights of
 # wide_resnet50_2 and tf_efficientnet_b6 in the cache (`burn-ad weights list` says how to fetch them), or WEIGHTS_NPAD, WEIGHTS_BGAD naming
-# imported files. For the comparison also Python with torch, torchvision, timm, FrEIA, scikit-learn and scikit-image;
+# imported files, resnet18 likewise (WEIGHTS_IGD). For the comparison also Python with torch, torchvision, timm, FrEIA, scikit-learn and scikit-image;
 # PYTHON names it (python3 otherwise), SKIP_PYTORCH=1 leaves it out.
 set -euo pipefail
 if [ $# -lt 1 ]; then
@@ -43,7 +43,7 @@ say "what training and scoring consist of"
 if [ -z "${SKIP_PYTORCH:-}" ]; then
   say "beside PyTorch on the same GPU"
   "${PYTHON:-python3}" "$root/benches/pytorch/compare.py" --ours "$BURN_AD" --backend cuda --device cuda \
-    --only features,flow-step,conv-step,ckaad-step,scoring --json "$out/compare.json" --markdown "$out/compare.md"
+    --only features,flow-step,conv-step,ckaad-step,igd-step,scoring --json "$out/compare.json" --markdown "$out/compare.md"
 fi
 
 # name, then the options of one training
@@ -70,5 +70,14 @@ for data in "$@"; do
   # CKAAD: wide_resnet50_2, elastic twins, the preset's 200 epochs.
   train ckaad "$data" --method ckaad --backbone wide_resnet50_2 --protocol paper \
     ${WEIGHTS_NPAD:+--weights "$WEIGHTS_NPAD"}
+  # IGD: resnet18 as the frozen global encoder, the local model from scratch, the preset's 256 epochs.
+  train igd "$data" --method igd --backbone resnet18 --fit squash --protocol paper \
+    ${WEIGHTS_IGD:+--weights "$WEIGHTS_IGD"}
 done
+if [ -d /usr/share/datasets/fashion-mnist ]; then
+  say "IGD on one-class Fashion-MNIST, 256 epochs"
+  for part in main ablation small contamination; do
+    IGD_FULL=1 BACKEND=cuda BURN_AD=$BURN_AD "$root/benches/igd-fashion.sh" "$part" "$out/igd-fashion-$part"
+  done
+fi
 say "done: $out"
