@@ -75,10 +75,8 @@ impl<'a> Training<'a> {
             .with_checkpoints(self.checkpoints.clone())
             .with_feature_memory(self.memory);
         let images = TrainingImages {
-            normal: self.normal,
             anomalous: self.anomalous,
-            initial_flows: &[],
-            initial_model: None,
+            ..TrainingImages::of_normal(self.normal)
         };
         Model::train(
             &MethodConfig::Bgad(self.config.clone()),

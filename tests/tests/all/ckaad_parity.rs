@@ -27,6 +27,8 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use serde::Deserialize;
 
+use crate::gradients::gradients;
+
 type AB = Autodiff<Flex>;
 
 const TOLERANCE: f64 = 1e-4;
@@ -337,39 +339,6 @@ impl Setting {
     }
 }
 
-/// The gradients of a network's parameters as tensors of a set.
-fn gradients<M: Module<AB>>(
-    network: &M,
-    gradients: &<AB as burn::tensor::backend::AutodiffBackend>::Gradients,
-) -> TensorSet {
-    struct Visitor<'a> {
-        gradients: &'a <AB as burn::tensor::backend::AutodiffBackend>::Gradients,
-        path: Vec<String>,
-        found: TensorSet,
-    }
-    impl burn::module::ModuleVisitor<AB> for Visitor<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<AB, D>>) {
-            if let Some(gradient) = param.val().grad(self.gradients) {
-                let name = self.path.join(".");
-                self.found.insert(name, HostTensor::from_tensor(gradient));
-            }
-        }
-    }
-    let mut visitor = Visitor {
-        gradients,
-        path: vec![ROOT.to_owned()],
-        found: TensorSet::default(),
-    };
-    network.visit(&mut visitor);
-    visitor.found
-}
-
 /// The median and the largest error over all parameters must be within `allowed`.
 fn compare_gradients(
     found: &BTreeMap<String, Vec<f32>>,
@@ -453,7 +422,7 @@ fn check_record(case: &Case, setting: &Setting, generator: &AutoEncoder<AB>, rec
     }
     near(scalar(&total), record.total, tolerance, &what);
     if let Some(expected) = &record.generator {
-        let found = gradients(generator, &total.backward());
+        let found = gradients(generator, ROOT, &total.backward());
         let found = setting.generator_names().values(found);
         compare_gradients(&found, expected, allowed, &what);
     }
@@ -464,8 +433,8 @@ fn gradients_of(
     found: &<AB as burn::tensor::backend::AutodiffBackend>::Gradients,
 ) -> TensorSet {
     match network {
-        Discriminator::Patch(network) => gradients(network, found),
-        Discriminator::Image(network) => gradients(network, found),
+        Discriminator::Patch(network) => gradients(network, ROOT, found),
+        Discriminator::Image(network) => gradients(network, ROOT, found),
     }
 }
 

@@ -16,6 +16,8 @@ mod data_layout;
 mod data_loader;
 mod data_pillow;
 mod flow_import;
+mod gradients;
+mod igd_parity;
 mod metrics_parity;
 mod metrics_properties;
 mod npad_conformance;

@@ -117,7 +117,7 @@ impl<B: Backend> Eye<B> {
     pub(super) fn look(&self, batch: &Batch<B>, backbone: &Backbone<B>, with_maps: bool) -> Seen {
         match self.scale {
             Scale::Global => {
-                let (scores, maps) = self.judge(batch.images.clone(), backbone, with_maps);
+                let (scores, maps) = self.see(batch.images.clone(), backbone, with_maps);
                 Seen { scores, maps }
             }
             Scale::Local => self.look_at_patches(batch, backbone, with_maps),
@@ -151,7 +151,7 @@ impl<B: Backend> Eye<B> {
             }
             let data = TensorData::new(values, [places.len(), 3, PATCH, PATCH]);
             let patches = Tensor::from_data(data, &device);
-            let (found, maps) = self.judge(patches, backbone, with_maps);
+            let (found, maps) = self.see(patches, backbone, with_maps);
             for (&(image, _), score) in places.iter().zip(found) {
                 // A score that is not a number must show.
                 if score.is_nan() || score > scores[image] {
@@ -169,7 +169,7 @@ impl<B: Backend> Eye<B> {
     }
 
     /// Scores and maps `[side, side]` of what the model sees at once.
-    fn judge(
+    fn see(
         &self,
         images: Tensor<B, 4>,
         backbone: &Backbone<B>,
@@ -178,9 +178,20 @@ impl<B: Backend> Eye<B> {
         let vectors = self.frozen.then(|| pooled(backbone, images.clone()));
         let z = self.generator.encode(images.clone(), vectors);
         let found = self.generator.decode(z.clone());
+        self.judge(images, &z, found, with_maps)
+    }
+
+    /// The same by their latent vectors and reconstructions.
+    pub(super) fn judge(
+        &self,
+        images: Tensor<B, 4>,
+        z: &Tensor<B, 2>,
+        found: Option<Tensor<B, 4>>,
+        with_maps: bool,
+    ) -> (Vec<f32>, Vec<Vec<f32>>) {
         let losses = self
             .objective
-            .losses(&images, &z, found.as_ref(), &self.gaussian);
+            .losses(&images, z, found.as_ref(), &self.gaussian);
         let count = images.dims()[0];
         let mut scores = vec![0.0f64; count];
         for (part, weight) in [losses.reconstruction, losses.classifier]

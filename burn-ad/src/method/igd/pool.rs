@@ -187,3 +187,134 @@ impl<'a, B: Backend> Pool<'a, B> {
         Ok(Tensor::from_data(data, &self.device))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use burn_flex::Flex;
+
+    use super::super::tests::{Cpu, SEED, Training, both, frozen, product};
+    use super::*;
+    use crate::tensors::to_vec;
+
+    /// Hands over a pool of some images.
+    fn with_pool(training: &Training<'_>, work: impl FnOnce(&mut Pool<'_, Flex>)) {
+        let backbone = training.backbone();
+        training.with_data(|data, run| {
+            let pool = Pool::fill::<Cpu>(&training.config, &backbone, data, run);
+            work(&mut pool.unwrap());
+        });
+    }
+
+    #[test]
+    fn patches_are_drawn_anew_in_each_epoch_and_the_same_for_a_seed() {
+        let (normal, _) = product(2, 1);
+        let mut training = Training::new(both(), &normal);
+        training.config.patches.drawn = 4;
+        with_pool(&training, |pool| {
+            let drawn = |epoch, seed| pool.views(Scale::Local, 1, epoch, seed);
+            let first = drawn(0, SEED);
+            assert_eq!(first, drawn(0, SEED));
+            let others = [drawn(1, SEED), drawn(2, SEED), drawn(0, SEED + 1)];
+            assert!(others.iter().all(|other| *other != first));
+            let distinct: HashSet<_> = first.iter().map(|view| view.corner).collect();
+            assert_eq!(distinct.len(), 4);
+            assert_eq!(pool.views(Scale::Global, 1, 0, SEED).len(), 1);
+        });
+        for (drawn, expected) in [(0, 9), (9, 9), (50, 9), (8, 8)] {
+            training.config.patches.drawn = drawn;
+            with_pool(&training, |pool| {
+                let views = pool.views(Scale::Local, 0, 0, SEED);
+                assert_eq!(views.len(), expected);
+            });
+        }
+    }
+
+    #[test]
+    fn a_patch_is_a_part_of_the_image_and_may_be_mirrored() {
+        let (normal, _) = product(2, 1);
+        let training = Training::new(both(), &normal);
+        with_pool(&training, |pool| {
+            let whole = pool.views(Scale::Global, 1, 0, SEED);
+            let whole = pool.batch(Scale::Global, &whole).unwrap();
+            assert!(whole.vectors.is_none());
+            let plain = View {
+                image: 1,
+                corner: Some([16, 32]),
+                mirrored: false,
+            };
+            let mirrored = View {
+                mirrored: true,
+                ..plain
+            };
+            let found = pool.batch(Scale::Local, &[plain, mirrored]).unwrap();
+            let patch = whole.images.slice([0..1, 0..3, 16..48, 32..64]);
+            let expected = Tensor::cat(vec![patch.clone(), patch.flip([3])], 0);
+            assert_eq!(to_vec(found.images), to_vec(expected));
+        });
+    }
+
+    #[test]
+    fn views_are_mirrored_at_random_where_that_is_asked_for() {
+        let (normal, _) = product(2, 1);
+        let mut training = Training::new(both(), &normal);
+        let mirrored = |training: &Training<'_>, stream: &str| {
+            let mut views = [View {
+                image: 0,
+                corner: None,
+                mirrored: false,
+            }; 100];
+            with_pool(training, |pool| pool.mirror(&mut views, SEED, stream));
+            views.map(|view| view.mirrored)
+        };
+        let first = mirrored(&training, "first");
+        let count = first.iter().filter(|mirrored| **mirrored).count();
+        assert!((30..70).contains(&count), "{count}");
+        assert_eq!(first, mirrored(&training, "first"));
+        assert_ne!(first, mirrored(&training, "second"));
+        training.config.flip = false;
+        assert_eq!(mirrored(&training, "first"), [false; 100]);
+    }
+
+    #[test]
+    fn vectors_of_whole_images_are_those_of_the_backbone_and_computed_once() {
+        let (normal, _) = product(3, 1);
+        let training = Training::new(frozen(), &normal);
+        let other = "resnet18"
+            .parse::<crate::backbone::BackboneConfig>()
+            .unwrap();
+        let other = other.random(SEED + 1, &Default::default());
+        let view = |image, mirrored| View {
+            image,
+            corner: None,
+            mirrored,
+        };
+        let apart = |a: &Tensor<Flex, 2>, b: Tensor<Flex, 2>| {
+            let difference = to_vec((a.clone() - b).abs());
+            difference.into_iter().fold(0.0, f32::max)
+        };
+        let backbone = training.backbone();
+        training.with_data(|data, run| {
+            let pool = Pool::fill::<Cpu>(&training.config, &backbone, data, run);
+            let mut pool = pool.unwrap();
+            let views = [view(0, false), view(2, false), view(0, true)];
+            let found = pool.batch(Scale::Global, &views).unwrap();
+            let vectors = found.vectors.unwrap();
+            assert!(apart(&vectors, pooled(&backbone, found.images.clone())) < 1e-5);
+            // Whoever computes them again now gets others.
+            pool.backbone = &other;
+            let again = pool.batch(Scale::Global, &views).unwrap().vectors.unwrap();
+            assert_eq!(to_vec(again), to_vec(vectors.clone()));
+            // Only what was not seen yet is computed.
+            let views = [view(0, true), view(2, true)];
+            let mixed = pool.batch(Scale::Global, &views).unwrap();
+            let mixed_vectors = mixed.vectors.unwrap();
+            let known = vectors.narrow(0, 2, 1);
+            assert_eq!(to_vec(mixed_vectors.clone().narrow(0, 0, 1)), to_vec(known));
+            let new = pooled(&other, mixed.images.narrow(0, 1, 1));
+            assert!(apart(&new, mixed_vectors.narrow(0, 1, 1)) < 1e-5);
+        });
+    }
+}

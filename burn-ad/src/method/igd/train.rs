@@ -291,10 +291,8 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
         let generator = self.learner.trained();
         let images: Vec<usize> = (0..pool.len()).collect();
         let mut found: Vec<Vec<f32>> = Vec::new();
-        for (index, batch) in images
-            .chunks(self.task.config.scale(scale).batch)
-            .enumerate()
-        {
+        let mut done = 0;
+        for batch in images.chunks(self.task.config.scale(scale).batch) {
             let views = batch.iter();
             let views: Vec<View> = views
                 .flat_map(|&image| pool.views(scale, image, epoch, run.seed))
@@ -305,9 +303,10 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
                 vectors.extend(to_vec(generator.encode(views.images, views.vectors)));
             }
             found.push(vectors);
+            done += batch.len() as u64;
             run.step(&Step {
                 phase: "estimating centre and scale",
-                done: ((index + 1) * batch.len()).min(images.len()) as u64,
+                done,
                 total: images.len() as u64,
                 unit: "images",
                 values: &[],

@@ -77,6 +77,16 @@ fn small(name: &str) -> MethodConfig {
             config.schedule.batch = 3;
             config.sigma = 2.0;
         }
+        MethodConfig::Igd(config) => {
+            // Both models look at images of the same size: the same shapes.
+            config.global.window = config.local.window;
+            config.global.weights.clone_from(&config.local.weights);
+            for scale in [&mut config.global, &mut config.local] {
+                (scale.width, scale.decoder_width, scale.batch) = (2, 2, 3);
+            }
+            config.latent = 4;
+            config.schedule.epochs = 1;
+        }
     }
     method
 }
@@ -94,10 +104,8 @@ where
         .cloned()
         .collect();
     let images = TrainingImages {
-        normal: &data.train,
         anomalous: &anomalous,
-        initial_flows: &[],
-        initial_model: None,
+        ..TrainingImages::of_normal(&data.train)
     };
     let backbone = resnet18().random(SEED, device);
     Model::train(method, backbone, &images, &loader(), &options(), &mut run).unwrap()
@@ -127,7 +135,7 @@ pub(crate) fn npad_fitted_here_scores_as_fitted_on_flex<AB: AutodiffBackend>(pla
 pub(crate) fn a_model_file_gives_the_same_scores<AB: AutodiffBackend>(place: &Place<AB>) {
     let data = product();
     let test = &data.test[..SCORED];
-    for preset in ["npad", "patchcore", "bgad", "hgad", "ckaad"] {
+    for preset in ["npad", "patchcore", "bgad", "hgad", "ckaad", "igd"] {
         let model = fit::<Autodiff<Flex>>(&small(preset), &data, &Default::default());
         let expected = scores(&model, test, 1);
         let read = read_by::<AB::InnerBackend>(&model, &place.device);

@@ -62,7 +62,9 @@ macro_rules! claims_against_flex {
             networks: every_tap_of_each_family_is_the_same;
             flows: likelihoods_and_gradients_of_a_flow_are_the_same;
             training: a_step_of_every_loss_moves_a_flow_alike,
-                a_step_of_both_players_of_ckaad_goes_alike;
+                a_step_of_both_players_of_ckaad_goes_alike,
+                a_step_of_igd_from_scratch_goes_alike,
+                a_step_of_igd_behind_a_frozen_encoder_goes_alike;
             methods: npad_fitted_here_scores_as_fitted_on_flex,
                 a_model_file_gives_the_same_scores;
         }
