@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
+use super::narrow::{Narrow, is_narrow};
 use super::product::{Product, Row};
 use super::tile::{ROWS, panel_count};
 use super::windows::Windows;
@@ -77,7 +78,19 @@ pub(super) fn convolve(
     let division = Division::new(positions, panels, runs.total() * columns);
     let blocks = positions.div_ceil(division.positions);
     let out = Scattered::new(out);
+    let narrow = is_narrow(isa, columns, windows.channels);
     let multiply = |input: &[f32], rows: &[Row], group: usize| {
+        if narrow {
+            return isa.run(Narrow {
+                input,
+                rows,
+                runs,
+                weights,
+                columns,
+                epilogue,
+                out: &out,
+            });
+        }
         isa.run(Product {
             isa,
             input,

@@ -12,6 +12,7 @@ mod direct;
 mod epilogue;
 mod geometry;
 pub mod gradient;
+mod narrow;
 mod product;
 mod tile;
 mod turn;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::algorithm::Algorithm;
+use super::narrow::{self, is_narrow};
 use super::tile::{panel, panel_count};
 use super::turn::turn;
 use super::winograd;
@@ -246,6 +247,9 @@ pub(super) fn packed_once<R>(
 /// Values of packed weights.
 pub(super) fn packed_length(isa: Isa, algorithm: Algorithm, source: &Source<'_>) -> usize {
     let (columns, inputs) = source.sizes();
+    if algorithm == Algorithm::Direct && is_narrow(isa, columns, inputs) {
+        return columns * inputs * source.taps.len();
+    }
     let size = columns.next_multiple_of(isa.lanes()) * inputs;
     match algorithm {
         Algorithm::Direct => size * source.taps.len(),
@@ -261,9 +265,13 @@ pub(super) fn pack(isa: Isa, algorithm: Algorithm, source: Source<'_>, packed: &
     }
 }
 
-/// For each panel, for each tap and input a row of the panel's columns.
+/// For each panel, for each tap and input a row of the panel's columns; a few columns as
+/// [`narrow::pack`] has them.
 fn pack_direct(isa: Isa, source: Source<'_>, packed: &mut [f32]) {
-    let (_, inputs) = source.sizes();
+    let (columns, inputs) = source.sizes();
+    if is_narrow(isa, columns, inputs) {
+        return narrow::pack(source, packed);
+    }
     let taps = source.taps.len();
     let out = Scattered::new(packed);
     for_panels(isa, source, taps * INPUTS * 64, |block, rows| {

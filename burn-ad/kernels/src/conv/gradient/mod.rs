@@ -2,6 +2,7 @@
 
 mod bias;
 mod input;
+mod narrow;
 pub(super) mod outer;
 mod weight;
 

@@ -7,10 +7,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Layer;
+use super::narrow;
 use super::outer::{DEPTH, Outer};
 use crate::Isa;
 use crate::conv::algorithm::Algorithm;
 use crate::conv::direct::SERIAL;
+use crate::conv::narrow::is_narrow;
 use crate::conv::product::Row;
 use crate::conv::tile::{Runs, panel, panel_count};
 use crate::conv::turn::turn;
@@ -23,9 +25,9 @@ use crate::parallel::Scattered;
 /// stays in the second cache.
 const ROWS: usize = 192;
 /// Tasks that keep many threads busy; with fewer, positions are divided too.
-const TASKS: usize = 16;
+pub(super) const TASKS: usize = 16;
 /// Fewest positions worth a sum of their own.
-const POSITIONS: usize = 1024;
+pub(super) const POSITIONS: usize = 1024;
 /// Input channels of a task are a multiple of these.
 const INPUTS: usize = 16;
 
@@ -108,11 +110,11 @@ fn direct(isa: Isa, layer: &Layer, x: &[f32], dy: &[f32], dw: &mut [f32]) {
 
 /// Windows in the values that they were made for.
 #[derive(Clone, Copy)]
-struct In<'a> {
-    windows: &'a Windows,
-    values: &'a [f32],
-    runs: Runs,
-    band: Option<usize>,
+pub(super) struct In<'a> {
+    pub(super) windows: &'a Windows,
+    pub(super) values: &'a [f32],
+    pub(super) runs: Runs,
+    pub(super) band: Option<usize>,
 }
 
 /// A part of the result: some inputs, all taps, the outputs of a panel.
@@ -142,6 +144,9 @@ struct Pass<'a> {
 
 fn sums(isa: Isa, input: In<'_>, dy: &[f32], dw: &mut [f32]) {
     let windows = input.windows;
+    if is_narrow(isa, windows.target.channels, windows.channels) {
+        return narrow::sums(isa, input, dy, dw);
+    }
     let taps = windows.kernel[0] * windows.kernel[1];
     let pass = Pass {
         isa,
