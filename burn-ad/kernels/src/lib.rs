@@ -28,6 +28,7 @@ mod parallel;
 pub mod pool;
 mod rows;
 mod simd_math;
+pub mod ssim;
 mod sums;
 pub mod unit;
 mod vector;
