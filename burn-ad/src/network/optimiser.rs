@@ -1,8 +1,9 @@
 //! Adam for a whole network, with clipping by the norm of all gradients.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
-use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{Adam as BurnAdam, GradientsParams, Optimizer};
 use burn::prelude::*;
@@ -25,7 +26,12 @@ pub struct Optimiser<M: AutodiffModule<AB>, AB: AutodiffBackend> {
 enum State<M: AutodiffModule<AB>, AB: AutodiffBackend> {
     /// One for each tensor that has had a gradient, in the order of the network.
     Host(Vec<Option<Adam>>),
-    Device(Box<OptimizerAdaptor<BurnAdam, M, AB>>),
+    /// Burn's, which finds the state of a tensor by the tensor's id.
+    Device {
+        /// In the order of the network.
+        ids: Vec<ParamId>,
+        adam: Box<OptimizerAdaptor<BurnAdam, M, AB>>,
+    },
 }
 
 /// How far a step goes.
@@ -40,12 +46,14 @@ pub struct Descent {
 impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
     /// Before the first step of `network`.
     pub fn new(network: &M, settings: AdamSettings, device: &AB::Device) -> Self {
+        let tensors = tensors(network);
         let state = if computes_on_cpu::<AB>(device) {
-            let mut tensors = Sizes(Vec::new());
-            network.visit(&mut tensors);
-            State::Host(vec![None; tensors.0.len()])
+            State::Host(vec![None; tensors.len()])
         } else {
-            State::Device(Box::new(settings.to_burn().init()))
+            State::Device {
+                ids: tensors.into_iter().map(|(id, _)| id).collect(),
+                adam: Box::new(settings.to_burn().init()),
+            }
         };
         Self { settings, state }
     }
@@ -83,7 +91,7 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
                 });
                 (network, norm)
             }
-            State::Device(adam) => {
+            State::Device { adam, .. } => {
                 let mut norm = None;
                 if let Some(largest) = descent.clip {
                     let mut squares = DeviceNorm::<AB> {
@@ -122,7 +130,13 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
                 }
                 Ok(bytes)
             }
-            State::Device(adam) => record_to_bytes::<AB, _>(adam.to_record()),
+            State::Device { ids, adam } => {
+                // Ids are drawn wherever a network is made, also when it is made again to go on.
+                let ids = ids.iter().flat_map(|id| id.val().to_le_bytes());
+                let mut bytes: Vec<u8> = ids.collect();
+                bytes.extend(record_to_bytes::<AB, _>(adam.to_record())?);
+                Ok(bytes)
+            }
         }
     }
 
@@ -134,10 +148,8 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
         let foreign = || Error::model("the optimiser's state belongs to another network");
         match &mut self.state {
             State::Host(adams) => {
-                let mut sizes = Sizes(Vec::new());
-                network.visit(&mut sizes);
                 let mut rest = bytes.as_slice();
-                for (adam, size) in adams.iter_mut().zip(sizes.0) {
+                for (adam, (_, size)) in adams.iter_mut().zip(tensors(network)) {
                     let (length, behind) = rest.split_first_chunk().ok_or_else(foreign)?;
                     let length = usize::try_from(u64::from_le_bytes(*length));
                     let length = length.map_err(|_| foreign())?;
@@ -155,14 +167,29 @@ impl<M: AutodiffModule<AB>, AB: AutodiffBackend> Optimiser<M, AB> {
                     Err(foreign())
                 }
             }
-            State::Device(adam) => {
-                let record = record_from_bytes::<AB, _>(bytes, device)?;
+            State::Device { ids, adam } => {
+                *ids = tensors(network).into_iter().map(|(id, _)| id).collect();
+                let before = bytes.get(..ids.len() * size_of::<u64>());
+                let (before, _) = before.ok_or_else(foreign)?.as_chunks();
+                let before = before
+                    .iter()
+                    .map(|id| ParamId::from(u64::from_le_bytes(*id)));
+                let now: HashMap<ParamId, ParamId> = before.zip(ids.iter().copied()).collect();
+                let record = bytes[ids.len() * size_of::<u64>()..].to_vec();
+                let record: DeviceRecord<M, AB> = record_from_bytes::<AB, _>(record, device)?;
+                let renamed = record.into_iter().map(|(id, state)| {
+                    let id = now.get(&id).copied().ok_or_else(foreign)?;
+                    Ok((id, state))
+                });
+                let record = renamed.collect::<Result<_>>()?;
                 **adam = adam.as_ref().clone().load_record(record);
                 Ok(())
             }
         }
     }
 }
+
+type DeviceRecord<M, AB> = <OptimizerAdaptor<BurnAdam, M, AB> as Optimizer<M, AB>>::Record;
 
 /// What gradients are multiplied with.
 fn factor(norm: Option<f64>, clip: Option<f64>) -> f64 {
@@ -185,13 +212,19 @@ fn device_norm<AB: AutodiffBackend>(sums: Vec<Tensor<AB::InnerBackend, 1>>) -> f
     sums.map(f64::from).sum::<f64>().sqrt()
 }
 
-/// The number of values of each tensor.
-struct Sizes(Vec<usize>);
+/// Id and number of values of each tensor.
+fn tensors<B: Backend>(network: &impl Module<B>) -> Vec<(ParamId, usize)> {
+    struct Tensors(Vec<(ParamId, usize)>);
 
-impl<B: Backend> ModuleVisitor<B> for Sizes {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.0.push(param.dims().iter().product());
+    impl<B: Backend> ModuleVisitor<B> for Tensors {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.0.push((param.id, param.dims().iter().product()));
+        }
     }
+
+    let mut tensors = Tensors(Vec::new());
+    network.visit(&mut tensors);
+    tensors.0
 }
 
 /// Takes the gradients out, in the order of the network.
@@ -315,21 +348,23 @@ mod tests {
     }
 
     /// Both ways of taking a step.
-    fn both() -> [Optimiser<Vec<Conv<AB>>, AB>; 2] {
+    fn both(network: &Vec<Conv<AB>>) -> [Optimiser<Vec<Conv<AB>>, AB>; 2] {
         let settings = AdamSettings {
             betas: [0.5, 0.999],
             weight_decay: 0.0,
         };
-        let host = Optimiser::new(&network(), settings, &Default::default());
+        let host = Optimiser::new(network, settings, &Default::default());
         assert!(matches!(host.state, State::Host(_)));
-        let state = State::Device(Box::new(settings.to_burn().init()));
+        let ids = tensors(network).into_iter().map(|(id, _)| id).collect();
+        let adam = Box::new(settings.to_burn().init());
+        let state = State::Device { ids, adam };
         [host, Optimiser { settings, state }]
     }
 
     #[test]
     fn both_ways_take_the_same_steps_and_clip_alike() {
         for clip in [None, Some(1.0), Some(1e-3)] {
-            let found: Vec<(Vec<f32>, Vec<Option<f64>>)> = both()
+            let found: Vec<(Vec<f32>, Vec<Option<f64>>)> = both(&network())
                 .into_iter()
                 .map(|mut optimiser| {
                     let (mut network, mut norms) = (network(), Vec::new());
@@ -356,20 +391,28 @@ mod tests {
 
     #[test]
     fn a_saved_state_goes_on_and_a_foreign_one_is_refused() {
-        for (mut optimiser, mut again) in both().into_iter().zip(both()) {
-            let start = network();
+        let (start, other) = (network(), network());
+        for (mut optimiser, mut again) in both(&start).into_iter().zip(both(&other)) {
+            let start = start.clone();
             let gradient = gradients(&start, 1.0);
-            let (network, _) = optimiser.step(start, gradient, descent(None));
+            let (learnt, _) = optimiser.step(start, gradient, descent(None));
+            // What goes on is made anew, and has tensors with other ids.
+            let mut set = crate::tensors::TensorSet::default();
+            crate::network::save(&learnt, "", &mut set);
+            let restored = crate::network::load(other.clone(), "", &mut set).unwrap();
             let bytes = optimiser.to_bytes().unwrap();
-            again.restore(&network, bytes, &Default::default()).unwrap();
-            let step = |optimiser: &mut Optimiser<_, _>| {
+            again
+                .restore(&restored, bytes, &Default::default())
+                .unwrap();
+            let step = |optimiser: &mut Optimiser<_, _>, network: Vec<Conv<AB>>| {
                 let gradients = gradients(&network, 1.0);
-                values(&optimiser.step(network.clone(), gradients, descent(None)).0)
+                values(&optimiser.step(network, gradients, descent(None)).0)
             };
-            assert_eq!(step(&mut optimiser), step(&mut again));
+            assert_eq!(step(&mut optimiser, learnt), step(&mut again, restored));
         }
-        let [mut host, _] = both();
-        let refused = host.restore(&network(), vec![1, 2, 3], &Default::default());
-        assert!(refused.is_err());
+        for mut optimiser in both(&other) {
+            let refused = optimiser.restore(&network(), vec![1, 2, 3], &Default::default());
+            assert!(refused.is_err());
+        }
     }
 }
