@@ -33,12 +33,20 @@ pub(super) fn fingerprint<AB: AutodiffBackend>(
         computes_on_cpu::<AB>(&run.device),
         run.seed,
     );
-    let json = serde_json::to_vec(&all).map_err(|error| Error::model(error.to_string()))?;
+    identity(&all)
+}
+
+/// A short text that is another one wherever `what` differs.
+///
+/// # Errors
+/// When it cannot be serialised.
+pub(crate) fn identity(what: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_vec(what).map_err(|error| Error::model(error.to_string()))?;
     Ok(hex(&Sha256::digest(&json)))
 }
 
 /// The names of images.
-pub(super) fn names(samples: &[Sample]) -> Vec<String> {
+pub(crate) fn names(samples: &[Sample]) -> Vec<String> {
     let names = samples.iter().map(|sample| sample.image.name());
     names.map(|name| name.into_owned()).collect()
 }

@@ -4,14 +4,14 @@ pub mod bgad;
 mod calibration;
 pub mod ckaad;
 mod config;
-mod fingerprint;
+pub(crate) mod fingerprint;
 mod flow_learner;
 pub mod hgad;
 pub mod igd;
 mod model;
 pub mod npad;
 mod padding;
-mod reading;
+pub(crate) mod reading;
 mod score;
 mod taps;
 

@@ -56,7 +56,7 @@ pub(super) fn read_features<AB: AutodiffBackend>(
 }
 
 /// What to say when there is nothing to learn from.
-pub(super) fn nothing_readable() -> Error {
+pub(crate) fn nothing_readable() -> Error {
     Error::data("none of the training images can be read")
         .help("run `burn-ad data check` on the folder")
 }

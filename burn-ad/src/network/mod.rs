@@ -4,6 +4,7 @@
 mod conv;
 mod init;
 mod linear;
+mod momentum;
 mod norm;
 mod optimiser;
 mod parameters;
@@ -13,6 +14,7 @@ pub mod residual;
 pub use conv::{Conv, ConvShape, Layer};
 pub use init::Init;
 pub use linear::Linear;
+pub use momentum::{Momentum, MomentumSettings};
 pub use norm::{Norm, NormKind, NormMode};
 pub use optimiser::{Descent, Optimiser};
 pub use parameters::{load, save};

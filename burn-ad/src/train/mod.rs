@@ -20,4 +20,5 @@ pub use features::{CacheStatistics, FeatureCache, Levels};
 pub(crate) use record::{record_from_bytes, record_to_bytes};
 pub use run::{Observer, Quiet, Run, Step, stream_rng};
 pub use schedule::CosineSchedule;
+pub(crate) use split::cycled;
 pub use split::{hold_out, indices_by_seed};

@@ -11,6 +11,26 @@ pub fn indices_by_seed(count: usize, seed: u64, stream: &str) -> Vec<usize> {
     indices
 }
 
+/// Places `first..first + count` of `0..length` gone through again and again, each time in another
+/// order.
+pub(crate) fn cycled(
+    length: usize,
+    first: usize,
+    count: usize,
+    seed: u64,
+    stream: &str,
+) -> Vec<usize> {
+    let (mut places, mut turn, mut order) = (Vec::with_capacity(count), usize::MAX, Vec::new());
+    for draw in first..first + count {
+        if draw / length != turn {
+            turn = draw / length;
+            order = indices_by_seed(length, seed, &format!("{stream} {turn}"));
+        }
+        places.push(order[draw % length]);
+    }
+    places
+}
+
 /// Splits `0..count` into (kept, held out), both ascending.
 ///
 /// `share` of the items, rounded, are held out: at least one as long as two remain, none when
@@ -41,6 +61,18 @@ mod tests {
         assert_eq!(all, (0..50).collect::<Vec<_>>());
         assert_eq!(hold_out(50, 0.1, 3), (kept, out.clone()));
         assert_ne!(hold_out(50, 0.1, 4).1, out);
+    }
+
+    #[test]
+    fn every_place_comes_once_before_any_comes_again() {
+        let draw = |step: usize| cycled(10, step * 4, 4, 3, "turn");
+        let mut drawn: Vec<usize> = (0..5).flat_map(draw).collect();
+        assert_ne!(drawn[..10], drawn[10..]);
+        for turn in drawn.chunks_mut(10) {
+            turn.sort_unstable();
+            assert_eq!(turn, (0..10).collect::<Vec<_>>());
+        }
+        assert!(cycled(0, 0, 0, 3, "turn").is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::metrics::auroc;
 use crate::network::{load, save};
 use crate::tensors::{TensorSet, to_vec};
-use crate::train::{AFTER_DIVERGENCE, Run, Step, indices_by_seed};
+use crate::train::{AFTER_DIVERGENCE, Run, Step, cycled, indices_by_seed};
 
 /// A checkpoint is written at the end of an epoch when the last one is older.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(30);
@@ -236,7 +236,7 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
             AnomalySource::Known => {
                 let known = &self.roles.anomalies;
                 let each = self.config.schedule.batch.min(known.len());
-                cycled(known.len(), step * each, each, seed)
+                cycled(known.len(), step * each, each, seed, "anomalies")
                     .into_iter()
                     .map(|place| Item::Anomaly(known[place]))
                     .collect()
@@ -385,34 +385,9 @@ struct Validated {
     of_anomalous: Option<f64>,
 }
 
-/// Places `first..first + count` of `0..length` gone through again and again, each time in another
-/// order.
-fn cycled(length: usize, first: usize, count: usize, seed: u64) -> Vec<usize> {
-    let (mut places, mut turn, mut order) = (Vec::with_capacity(count), usize::MAX, Vec::new());
-    for draw in first..first + count {
-        if draw / length != turn {
-            turn = draw / length;
-            order = indices_by_seed(length, seed, &format!("anomalies {turn}"));
-        }
-        places.push(order[draw % length]);
-    }
-    places
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_anomaly_comes_once_before_any_comes_again() {
-        let mut drawn: Vec<usize> = (0..5).flat_map(|step| cycled(10, step * 4, 4, 3)).collect();
-        assert_ne!(drawn[..10], drawn[10..]);
-        for turn in drawn.chunks_mut(10) {
-            turn.sort_unstable();
-            assert_eq!(turn, (0..10).collect::<Vec<_>>());
-        }
-        assert!(cycled(0, 0, 0, 3).is_empty());
-    }
 
     #[test]
     fn validation_takes_a_twentieth_of_the_fewer_and_one() {
