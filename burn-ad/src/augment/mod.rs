@@ -5,6 +5,8 @@
 //! normal image  --foreground---> where ------+--> image and mask of a pseudo-anomaly
 //! ```
 //!
+//! Beside them [`RandomView`], what contrastive learning makes of a picture.
+//!
 //! Functions of images, masks and a seeded generator, without tensors: the same seed gives the
 //! same bytes. (Bytes may differ between platforms whose `sin`, `cos` and `ln` round differently.)
 //!
@@ -29,6 +31,7 @@
 //! ```
 
 mod area;
+mod colour_jitter;
 mod config;
 mod contact_sheet;
 mod draws;
@@ -40,11 +43,13 @@ mod perlin;
 mod poisson;
 mod preview;
 pub mod rand_augment;
+mod random_view;
 mod rpag;
 
 use image::{GrayImage, RgbImage};
 use rand_chacha::ChaCha8Rng;
 
+pub use colour_jitter::ColourJitter;
 pub use config::AugmentConfig;
 pub use contact_sheet::{Row, contact_sheet};
 pub use elastic::{Displacement, Elastic};
@@ -53,6 +58,7 @@ pub use known::Known;
 pub use perlin::Perlin;
 pub use poisson::{Gradients, Poisson};
 pub use preview::preview;
+pub use random_view::RandomView;
 pub use rpag::Rpag;
 
 use crate::error::Result;

@@ -28,5 +28,6 @@ pub use loader::{Loaded, Loader, Preprocess};
 pub use normalise::Normalisation;
 pub use packed::{PackedImage, PackedImages};
 pub use placement::{Placement, Region};
+pub(crate) use resample::resample;
 pub use sample::{Dataset, ImageSource, Label, MaskSource, Sample};
 pub use share::TrainLimit;

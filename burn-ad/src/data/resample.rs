@@ -96,7 +96,7 @@ fn taps(source: usize, scaled: usize, start: usize, length: usize, filter: Filte
 }
 
 /// `window` of `image` resized to `scaled` (`[height, width]`), without computing the rest of it.
-pub(super) fn resample(
+pub(crate) fn resample(
     image: &RgbImage,
     scaled: [usize; 2],
     window: Region,

@@ -93,7 +93,8 @@ fn clahe(image: &RgbImage, clip_limit: f64) -> RgbImage {
     equalised
 }
 
-fn luminance(&Rgb([r, g, b]): &Rgb<u8>) -> u8 {
+/// Grey level of a pixel.
+pub(in super::super) fn luminance(&Rgb([r, g, b]): &Rgb<u8>) -> u8 {
     let sum = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
     // The weights add up to 1000.
     ((sum + 500) / 1000) as u8

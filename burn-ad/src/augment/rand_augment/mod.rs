@@ -19,7 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::draws::Draws;
 use super::known::Known;
-pub(super) use photometric::is_grey;
+pub(super) use contrast::luminance;
+pub(super) use photometric::{from_hsv, is_grey, level, to_hsv};
 
 /// One of the ten augmentations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

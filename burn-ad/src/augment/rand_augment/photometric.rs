@@ -13,7 +13,7 @@ pub(in super::super) fn is_grey(image: &RgbImage) -> bool {
 }
 
 /// Rounds to the nearest grey level.
-pub(super) fn level(value: f64) -> u8 {
+pub(in super::super) fn level(value: f64) -> u8 {
     value.round().clamp(0.0, 255.0) as u8
 }
 
@@ -90,7 +90,7 @@ pub(super) fn hue_saturation_value(image: &RgbImage, draws: &mut Draws<'_>) -> R
 }
 
 /// Hue in degrees `[0, 360)`, saturation in `[0, 1]`, value in `[0, 255]`.
-fn to_hsv(Rgb(pixel): Rgb<u8>) -> [f64; 3] {
+pub(in super::super) fn to_hsv(Rgb(pixel): Rgb<u8>) -> [f64; 3] {
     let [r, g, b] = pixel.map(f64::from);
     let value = r.max(g).max(b);
     let range = value - r.min(g).min(b);
@@ -107,7 +107,8 @@ fn to_hsv(Rgb(pixel): Rgb<u8>) -> [f64; 3] {
     [60.0 * sextant, range / value, value]
 }
 
-fn from_hsv([hue, saturation, value]: [f64; 3]) -> Rgb<u8> {
+/// Back from [`to_hsv`].
+pub(in super::super) fn from_hsv([hue, saturation, value]: [f64; 3]) -> Rgb<u8> {
     // Each channel falls linearly with the distance of the hue from its own.
     let channel = |offset: f64| {
         let place = (offset + hue / 60.0).rem_euclid(6.0);
