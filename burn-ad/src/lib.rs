@@ -68,6 +68,7 @@ pub mod method;
 pub mod metrics;
 pub mod network;
 pub mod ops;
+pub mod pretrain;
 pub mod report;
 pub mod ssim;
 pub mod tensors;

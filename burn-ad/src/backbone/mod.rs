@@ -18,7 +18,7 @@ mod student;
 use burn::module::Module;
 use burn::prelude::*;
 
-use crate::ops::Stack;
+use crate::ops::{Stack, position_mean};
 
 pub use config::BackboneConfig;
 pub use digest::digest;
@@ -107,6 +107,18 @@ impl<B: Backend> Backbone<B> {
             }
         }
         found.into_iter().map(Stack::finish).collect()
+    }
+
+    /// `images` `[batch, 3, height, width]` to the means over the positions of the deepest tap,
+    /// `[batch, channels]`.
+    ///
+    /// # Panics
+    /// Without a network, or when the images do not have three channels.
+    pub fn pooled(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        let deepest = self.config.feature_info().len() - 1;
+        let map = self.features(images, &[deepest]).remove(0);
+        let [batch, channels, _, _] = map.dims();
+        position_mean(map).reshape([batch, channels])
     }
 
     /// Every unit with its values on the host, in the order of [`BackboneConfig::units`].

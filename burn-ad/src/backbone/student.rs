@@ -69,6 +69,11 @@ impl StudentConfig {
         })
     }
 
+    /// Channels of its first convolution.
+    pub const fn width(self) -> usize {
+        WIDTH
+    }
+
     /// Values of the vector.
     pub const fn outputs(self) -> usize {
         OUTPUTS
