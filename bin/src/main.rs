@@ -13,6 +13,7 @@ mod progress;
 mod settings;
 mod train_log;
 mod training;
+mod unfinished;
 mod weights;
 
 use std::process::ExitCode;

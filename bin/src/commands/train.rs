@@ -11,11 +11,12 @@ use clap::Args;
 use super::MachineArgs;
 use super::flags::{AnomalyArgs, ImageArgs, MethodArgs, RunArgs, given};
 use crate::backend::{Job, dispatch};
-use crate::output::{print, tell, write_json};
+use crate::output::{print, write_json};
 use crate::progress::Progress;
 use crate::settings::{Flag, Settings};
 use crate::train_log::{self, Recorder, TrainLog};
 use crate::training::{Training, announce, images_below, known_anomalies, summary};
+use crate::unfinished::{self, beside, say_how_to_go_on};
 use crate::weights::ChosenWeights;
 
 /// Learn from normal images, and from a few known anomalies where the method can
@@ -132,7 +133,6 @@ impl TrainArgs {
 
     /// Where the checkpoint is kept, once it is clear what becomes of one that is there.
     fn checkpoints(&self, settings: &Settings) -> Result<Checkpoints> {
-        let path = beside(&self.output, "checkpoint");
         if self.resume && !settings.method.is_iterative() {
             let message = format!(
                 "{} learns in one pass and keeps no checkpoint",
@@ -140,57 +140,8 @@ impl TrainArgs {
             );
             return Err(Error::usage(message).help("leave --resume out"));
         }
-        if path.exists() && !self.resume {
-            if !self.overwrite {
-                return Err(Error::usage("there is a checkpoint of an unfinished run")
-                    .path(&path)
-                    .help("go on from it with --resume, or start afresh with --overwrite"));
-            }
-            std::fs::remove_file(&path).map_err(|error| Error::io(&error).path(&path))?;
-        }
-        let resume = self.resume;
-        Ok(Checkpoints { path, resume })
+        unfinished::checkpoints(&self.output, self.resume, self.overwrite)
     }
-}
-
-/// Names the checkpoint and the command that goes on from it.
-fn say_how_to_go_on(error: &Error, checkpoints: &Checkpoints) {
-    if error.is_interrupted() && checkpoints.path.exists() {
-        tell(&format!(
-            "the run so far is in {}; go on with\n  {}",
-            checkpoints.path.display(),
-            command_line("--resume")
-        ));
-    }
-}
-
-/// The command as it was typed, with `flag` added.
-fn command_line(flag: &str) -> String {
-    let mut words: Vec<String> = std::env::args_os()
-        .map(|word| quoted(&word.to_string_lossy()))
-        .collect();
-    if !words.iter().any(|word| word == flag) {
-        words.push(flag.to_owned());
-    }
-    words.join(" ")
-}
-
-/// A word that a shell reads back as it is.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./\\:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// `<path>.<ending>`, whatever dots `path` has.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    // Component by component, so that `model/` loses its slash.
-    let mut name = path.components().collect::<PathBuf>().into_os_string();
-    name.push(".");
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 /// Finds out before the work, not after it, that the model cannot be written.
@@ -242,31 +193,5 @@ impl Job for TrainJob<'_> {
             checkpoints.remove()?;
         }
         Ok(model.header().clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_word_is_read_back_by_a_shell() {
-        for (word, text) in [
-            ("--set", "--set"),
-            ("a/b.c=1,2", "a/b.c=1,2"),
-            ("{ total = 3 }", "'{ total = 3 }'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), text);
-        }
-    }
-
-    #[test]
-    fn files_beside_a_model_keep_its_dots_and_lose_its_slash() {
-        assert_eq!(
-            beside(Path::new("a/m.v1/"), "checkpoint"),
-            Path::new("a/m.v1.checkpoint")
-        );
     }
 }

@@ -23,7 +23,7 @@ pub use contamination::contaminate;
 pub use geometry::{Filter, Fit, Geometry};
 pub use kinds::Kinds;
 pub use known::{KnownAnomalies, KnownCount, KnownSplit};
-pub use layout::{IndexOptions, Layout, index, index_products};
+pub use layout::{IndexOptions, Layout, index, index_products, training_images};
 pub use loader::{Loaded, Loader, Preprocess};
 pub use normalise::Normalisation;
 pub use packed::{PackedImage, PackedImages};

@@ -14,6 +14,7 @@ mod masks;
 mod mvtec;
 mod one_class;
 mod packed_file;
+mod plain;
 mod products;
 mod split;
 
@@ -23,6 +24,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::plain::training_images;
 pub use self::products::index_products;
 use super::sample::Dataset;
 use super::share::TrainLimit;

@@ -20,10 +20,10 @@ const DEPTH: usize = 2;
 /// # Errors
 /// Those of [`index`], also where there is no product at all.
 pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Result<Dataset> {
-    let mut products = Vec::new();
-    if root.is_dir() && !layout.matches(root)? {
-        find(root, layout, "", DEPTH, &mut products)?;
-    }
+    let products = match root.is_dir() && !layout.matches(root)? {
+        true => below(root, layout)?,
+        false => Vec::new(),
+    };
     if products.is_empty() {
         let product = index(root, layout, options)?;
         let name = product.name.clone();
@@ -46,6 +46,18 @@ pub fn index_products(root: &Path, layout: Layout, options: &IndexOptions) -> Re
         all.test.extend(named(&name, product.test));
     }
     Ok(all)
+}
+
+/// Whether the folder `root` is a product, or has some where [`index_products`] looks for them.
+pub(super) fn is_dataset(root: &Path, layout: Layout) -> Result<bool> {
+    Ok(layout.matches(root)? || !below(root, layout)?.is_empty())
+}
+
+/// The products below a folder that is none, with their names.
+fn below(root: &Path, layout: Layout) -> Result<Vec<(String, PathBuf)>> {
+    let mut products = Vec::new();
+    find(root, layout, "", DEPTH, &mut products)?;
+    Ok(products)
 }
 
 /// Samples of the product `name`.
