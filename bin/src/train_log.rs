@@ -73,8 +73,9 @@ impl TrainLog {
 /// checkpoint. A half line is none.
 fn is_before(line: &str, figures: &Value) -> bool {
     let place = |value: &Value| {
-        let epoch = value["meta_epoch"].as_u64().or(value["epoch"].as_u64());
-        (epoch, value["sub_epoch"].as_u64())
+        let first = ["meta_epoch", "epoch", "step"];
+        let first = first.iter().find_map(|&name| value[name].as_u64());
+        (first, value["sub_epoch"].as_u64())
     };
     serde_json::from_str::<Value>(line).is_ok_and(|line| place(&line) < place(figures))
 }

@@ -66,7 +66,7 @@ impl ChosenWeights {
     }
 
     /// The pixels the weights expect.
-    fn pixels(&self) -> Pixels {
+    pub(crate) fn pixels(&self) -> Pixels {
         match self {
             Self::File(file) => file.pixels,
             Self::Random { .. } | Self::Nothing => self.arch().pixels(),

@@ -9,6 +9,7 @@ mod eval;
 mod experiment;
 mod flags;
 mod predict;
+mod pretrain;
 mod train;
 mod weights;
 
@@ -43,6 +44,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Experiment(Box<experiment::ExperimentArgs>),
     Predict(predict::PredictArgs),
+    Pretrain(pretrain::PretrainArgs),
     Demo(demo::DemoArgs),
     Data(data::DataArgs),
     Augment(augment::AugmentArgs),
@@ -60,6 +62,7 @@ impl Cli {
             Command::Eval(args) => args.run(quiet),
             Command::Experiment(args) => args.run(quiet),
             Command::Predict(args) => args.run(quiet),
+            Command::Pretrain(args) => args.run(quiet),
             Command::Demo(args) => args.run(quiet),
             Command::Data(args) => args.run(quiet),
             Command::Augment(args) => args.run(),

@@ -12,6 +12,7 @@ use burn_ad::data::{Filter, Fit, Geometry, IndexOptions, KnownAnomalies, Layout}
 use burn_ad::method::MethodConfig;
 use burn_ad::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use self::merge::{Assignment, assignments, set};
@@ -245,6 +246,28 @@ impl Flag {
         let value = json_of(&value).map_err(|error| error.context(name))?;
         Ok(Some(Self { name, path, value }))
     }
+}
+
+/// `defaults` with each `KEY=VALUE` of `--set` laid over.
+///
+/// # Errors
+/// When a key is unknown, or a value does not fit; the message names the key and, for an unknown one, the nearest that
+/// exists.
+pub(crate) fn overlaid<T: Serialize + DeserializeOwned>(
+    defaults: &T,
+    sets: &[String],
+) -> Result<T> {
+    let read = |value: &Value| serde_json::from_value(value.clone());
+    let mut settings = json_of(defaults)?;
+    for text in sets {
+        let (origin, given) = set("--set", text)?;
+        for assignment in assignments(&settings, &given, &origin)? {
+            assignment.apply(&mut settings);
+            let fits: Result<T, _> = read(&settings);
+            fits.map_err(|reason| assignment.misfit(&reason.to_string()))?;
+        }
+    }
+    read(&settings).map_err(|error| Error::usage(error.to_string()))
 }
 
 fn json_of(value: &impl Serialize) -> Result<Value> {

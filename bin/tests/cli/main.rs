@@ -13,6 +13,7 @@ mod igd;
 mod interrupt;
 mod known;
 mod predict;
+mod pretrain;
 mod robustness;
 mod train;
 mod usage;
