@@ -57,7 +57,6 @@ fn quick() -> DistilConfig {
         side: 32,
         steps: 5,
         batch: 4,
-        learning_rate: 1e-3,
         log_every: 2,
         ..DistilConfig::default()
     }
@@ -88,7 +87,8 @@ fn a_student_comes_nearer_to_its_teacher_and_is_folded_as_it_is() {
     let (samples, backbone) = (images(), network("resnet18"));
     let mut watcher = Watcher::default();
     let config = DistilConfig {
-        steps: 12,
+        steps: 24,
+        log_every: 4,
         ..quick()
     };
     let found = learn(
@@ -117,7 +117,7 @@ fn a_student_comes_nearer_to_its_teacher_and_is_folded_as_it_is() {
     let file = file.unwrap();
     let recipe = file.recipe.clone().unwrap();
     assert_eq!(recipe["teacher"]["digest"], backbone.digest());
-    assert_eq!(recipe["settings"]["steps"], 12);
+    assert_eq!(recipe["settings"]["steps"], 24);
     assert_eq!(
         (&recipe["loss"], &recipe["images"]),
         (&losses[5].into(), &6.into())
@@ -155,7 +155,8 @@ fn teachers_of_other_widths_are_met_through_a_projection_and_crops_are_cut() {
     let mut watcher = Watcher::default();
     let config = DistilConfig {
         crops: true,
-        steps: 8,
+        steps: 16,
+        log_every: 4,
         ..quick()
     };
     let file = distil(
