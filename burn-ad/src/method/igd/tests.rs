@@ -194,6 +194,7 @@ impl<'a> Training<'a> {
             weights_source: "random".into(),
             random_seed: Some(SEED),
             known_anomalies: Vec::new(),
+            contamination: Vec::new(),
             calibration_share: 0.2,
             target_fpr: 0.05,
         };
