@@ -23,6 +23,7 @@ mod orthogonal;
 mod pad;
 mod pool;
 mod resize;
+mod similarity;
 mod stack;
 
 pub use activation::Activation;
@@ -42,6 +43,7 @@ pub use orthogonal::{random_orthonormal, random_rotation};
 pub use pad::{Padding, same_padding};
 pub use pool::{average_pool_3x3, max_pool_3x3_stride_2};
 pub use resize::resize_bilinear;
+pub(crate) use similarity::Similarity;
 pub(crate) use stack::Stack;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use burn_flex::Flex;
 use rand::RngExt;
 
 use super::*;
+use crate::ops::{Kernels, add};
 use crate::tensors::to_vec;
 
 type AB = Autodiff<Flex>;
@@ -42,6 +43,48 @@ fn equal_images_have_exactly_one_and_no_gradient() {
         assert_eq!(to_vec(four().ssim(x.clone(), y.clone())), [1.0; 2]);
         for map in four().maps(x, y) {
             assert!(to_vec(map).iter().all(|&value| value == 1.0));
+        }
+    }
+}
+
+#[test]
+fn kernels_give_what_tensor_operations_give() {
+    for shape in [[2, 3, 32, 32], [1, 2, 41, 18], [3, 1, 17, 64]] {
+        let x = images("first", shape).require_grad();
+        let mixed = x.clone().detach() * 0.6 + images("second", shape) * 0.4;
+        let y = mixed.detach().require_grad();
+        let run = |kernels: &str| {
+            kernels.parse::<Kernels>().unwrap().scope(|| {
+                // Channels-last where the kernels compute.
+                let (a, b) = (add(x.clone(), x.clone()) * 0.5, y.clone() * 2.0 - y.clone());
+                let similarity = four().similarity(a.clone(), b.clone());
+                let weights: Vec<f32> = (0..shape[0]).map(|at| at as f32 - 0.5).collect();
+                let weights = Tensor::<AB, 1>::from_floats(weights.as_slice(), &x.device());
+                // The images themselves have another gradient, too.
+                let loss = (similarity.clone() * weights).sum() + (a * b).sum() * 1e-3;
+                let gradients = loss.backward();
+                let mut found = vec![to_vec(similarity.inner())];
+                found.push(to_vec(x.grad(&gradients).unwrap()));
+                found.push(to_vec(y.grad(&gradients).unwrap()));
+                let alone = four().similarity(x.clone().inner(), y.clone().inner());
+                assert_eq!(to_vec(alone), found[0]);
+                let maps = four().maps(x.clone().inner(), y.clone().inner());
+                found.extend(maps.into_iter().map(to_vec));
+                found
+            })
+        };
+        let expected = run("off");
+        for kernels in ["precise", "fast:avx2", "fast:portable"] {
+            let found = run(kernels);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                for (a, b) in found.iter().zip(expected) {
+                    // Squares of 1 are summed in another order, and variances of 1e-2 are what they
+                    // differ by from the square of the mean.
+                    assert!((a - b).abs() <= 1e-4 * largest, "{kernels}: {a} and {b}");
+                }
+            }
         }
     }
 }

@@ -54,7 +54,7 @@ impl<B: Backend> Window<B> {
 }
 
 /// Weights of the window, whose sum is 1.
-fn gaussian(window: usize, sigma: f64) -> Vec<f64> {
+pub(super) fn gaussian(window: usize, sigma: f64) -> Vec<f64> {
     let centre = (window / 2) as f64;
     let weight = |at: usize| (-0.5 * ((at as f64 - centre) / sigma).powi(2)).exp();
     let weights: Vec<f64> = (0..window).map(weight).collect();

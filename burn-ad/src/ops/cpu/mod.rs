@@ -17,6 +17,7 @@ pub(crate) mod nearest;
 pub(crate) mod norm;
 pub(crate) mod pool;
 mod settings;
+pub(crate) mod similarity;
 pub(crate) mod stack;
 mod tensor;
 #[cfg(test)]

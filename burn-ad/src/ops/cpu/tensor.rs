@@ -217,17 +217,23 @@ pub(crate) fn row_major<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
     let Some(kernels) = kernels_for::<B>().filter(|_| is_f32(&x)) else {
         return x;
     };
-    let plain = match open(x) {
-        Cpu::Plain(plain) => plain,
-        tracked @ Cpu::Tracked(_) => return close(tracked),
-    };
-    let layout = plain.layout();
-    if layout.is_contiguous() || !lies_channels_last(layout) {
-        return close(Cpu::Plain(plain));
+    match open(x) {
+        Cpu::Plain(plain) if lies_channels_last(plain.layout()) => {
+            close(Cpu::Plain(planes(kernels, plain)))
+        }
+        other => close(other),
     }
-    let shape = dims(&plain);
+}
+
+/// The values in row-major order: one plane after the other.
+pub(crate) fn planes(kernels: Kernels, map: FlexTensor) -> FlexTensor {
+    let layout = map.layout();
+    if layout.is_contiguous() || !lies_channels_last(layout) {
+        return map.to_contiguous();
+    }
+    let shape = dims(&map);
     let mut values = buffers::take(layout.num_elements());
-    layout::to_channels_first(kernels.isa, slice(&plain), size(shape), &mut values);
-    buffers::give_back(plain);
-    close(Cpu::Plain(tensor(values, &shape)))
+    layout::to_channels_first(kernels.isa, slice(&map), size(shape), &mut values);
+    buffers::give_back(map);
+    tensor(values, &shape)
 }
