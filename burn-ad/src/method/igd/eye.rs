@@ -14,7 +14,6 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::network::residual::{Maker, Normalisation};
 use crate::network::{Init, load, save};
-use crate::ops::position_mean;
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::stream_rng;
 
@@ -175,7 +174,7 @@ impl<B: Backend> Eye<B> {
         backbone: &Backbone<B>,
         with_maps: bool,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let vectors = self.frozen.then(|| pooled(backbone, images.clone()));
+        let vectors = self.frozen.then(|| backbone.pooled(images.clone()));
         let z = self.generator.encode(images.clone(), vectors);
         let found = self.generator.decode(z.clone());
         self.judge(images, &z, found, with_maps)
@@ -216,15 +215,4 @@ impl<B: Backend> Eye<B> {
         };
         (scores, maps)
     }
-}
-
-/// The vector of each image: the mean over positions of the backbone's deepest tap, `[batch, channels]`.
-///
-/// # Panics
-/// If the backbone has no tap.
-pub(super) fn pooled<B: Backend>(backbone: &Backbone<B>, images: Tensor<B, 4>) -> Tensor<B, 2> {
-    let deepest = backbone.config().feature_info().len() - 1;
-    let map = backbone.features(images, &[deepest]).remove(0);
-    let [batch, channels, _, _] = map.dims();
-    position_mean(map).reshape([batch, channels])
 }

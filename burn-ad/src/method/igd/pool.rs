@@ -5,7 +5,6 @@ use burn::tensor::backend::AutodiffBackend;
 use rand::RngExt;
 
 use super::config::{EncoderSource, IgdConfig, PATCH, Scale};
-use super::eye::pooled;
 use super::learner::Views;
 use super::patches::{corners, cut};
 use crate::backbone::Backbone;
@@ -152,7 +151,7 @@ impl<'a, B: Backend> Pool<'a, B> {
         let vectors = match self.config.scale(scale).encoder {
             EncoderSource::Scratch => None,
             EncoderSource::Backbone if scale == Scale::Local => {
-                Some(pooled(self.backbone, images.clone()))
+                Some(self.backbone.pooled(images.clone()))
             }
             EncoderSource::Backbone => Some(self.whole(&images, views)?),
         };
@@ -169,7 +168,7 @@ impl<'a, B: Backend> Pool<'a, B> {
             let parts = absent
                 .iter()
                 .map(|&place| images.clone().narrow(0, place, 1));
-            let found = pooled(self.backbone, Tensor::cat(parts.collect(), 0));
+            let found = self.backbone.pooled(Tensor::cat(parts.collect(), 0));
             let width = found.dims()[1];
             let found = crate::tensors::to_vec(found);
             for (&place, vector) in absent.iter().zip(found.chunks_exact(width)) {
@@ -302,7 +301,7 @@ mod tests {
             let views = [view(0, false), view(2, false), view(0, true)];
             let found = pool.batch(Scale::Global, &views).unwrap();
             let vectors = found.vectors.unwrap();
-            assert!(apart(&vectors, pooled(&backbone, found.images.clone())) < 1e-5);
+            assert!(apart(&vectors, backbone.pooled(found.images.clone())) < 1e-5);
             // Whoever computes them again now gets others.
             pool.backbone = &other;
             let again = pool.batch(Scale::Global, &views).unwrap().vectors.unwrap();
@@ -313,7 +312,7 @@ mod tests {
             let mixed_vectors = mixed.vectors.unwrap();
             let known = vectors.narrow(0, 2, 1);
             assert_eq!(to_vec(mixed_vectors.clone().narrow(0, 0, 1)), to_vec(known));
-            let new = pooled(&other, mixed.images.narrow(0, 1, 1));
+            let new = other.pooled(mixed.images.narrow(0, 1, 1));
             assert!(apart(&new, mixed_vectors.narrow(0, 1, 1)) < 1e-5);
         });
     }
