@@ -139,8 +139,8 @@ impl<B: Backend> Block<B> {
     }
 }
 
-/// Channels of the maps between blocks, the widest first or last, where a network of base width `width`
-/// has `blocks` blocks between maps of `width` and of `8 * width` channels.
+/// Channels of the maps between the `blocks` blocks of a network of base width `width`, from `width` to `8 * width`: each
+/// block doubles them up to that, the last one always gives it.
 pub fn widths(width: usize, blocks: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = (0..blocks).map(|step| width << step.min(3)).collect();
     widths.push(8 * width);

@@ -405,8 +405,8 @@ impl IgdConfig {
                     return wrong(&format!("{name}.{key}"), "at least 1");
                 }
             }
-            if config.window < 2 {
-                return wrong(&format!("{name}.window"), "at least 2");
+            if config.window < 3 || config.window.is_multiple_of(2) {
+                return wrong(&format!("{name}.window"), "odd, and at least 3");
             }
             let positive = |weight: &f64| *weight > 0.0 && weight.is_finite();
             if config.weights.is_empty() || !config.weights.iter().all(positive) {
@@ -467,10 +467,8 @@ impl IgdConfig {
             }
             if self.strategy.reconstructs() && self.strategy != Strategy::Mse {
                 self.ssim(scale, 1.0).check(side, side).map_err(|error| {
-                    error.help(format!(
-                        "choose a smaller method.{0}.window, or fewer method.{0}.weights",
-                        scale.name()
-                    ))
+                    let name = scale.name();
+                    error.context(format!("method.{name}.window and method.{name}.weights"))
                 })?;
             }
         }
@@ -501,6 +499,7 @@ mod tests {
         };
         check(|c| c.global.batch = 0, "global.batch");
         check(|c| c.local.window = 1, "local.window");
+        check(|c| c.global.window = 10, "global.window");
         check(|c| c.local.weights.clear(), "local.weights");
         check(|c| c.patches.stride = 33, "patches.stride");
         check(|c| c.latent = 0, "latent");
@@ -516,9 +515,14 @@ mod tests {
     fn sizes_without_a_network_or_with_too_small_a_window_are_refused() {
         let config = IgdConfig::products();
         assert!(config.check_size(256).is_ok());
-        for (size, said) in [(200, "no global model"), (128, "method.global.window")] {
-            let error = config.check_size(size).expect_err(said).to_string();
-            assert!(error.contains(said), "{error}");
+        for (size, parts) in [
+            (200, ["no global model", "32, 64, 128 or 256"]),
+            (128, ["method.global.window", "161"]),
+        ] {
+            let error = config.check_size(size).expect_err(parts[0]).to_string();
+            for part in parts {
+                assert!(error.contains(part), "{error}");
+            }
         }
         let scratch = IgdConfig::scratch();
         for (size, possible) in [(32, true), (64, true), (40, false), (28, false)] {

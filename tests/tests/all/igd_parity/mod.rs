@@ -1,7 +1,5 @@
 //! IGD against PyTorch (`tests/reference/igd.py`, which computes in f64).
 
-mod networks;
-mod ssim;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! How many numbers a model learns, before it is made.
 
-use super::GeneratorPlan;
+use super::{GeneratorPlan, decoder};
 use crate::network::residual::{FEATURES, LAST_SIDE, blocks, is_local, widths};
 
 impl GeneratorPlan {
@@ -11,10 +11,10 @@ impl GeneratorPlan {
     pub fn parameters(&self) -> usize {
         let encoder = match self.frozen {
             Some(_) => 0,
-            None => encoder(self.side, self.width),
+            None => of_encoder(self.side, self.width),
         };
         let decoder = match self.decodes {
-            true => decoder(self.side, self.decoder_width, self.latent),
+            true => of_decoder(self.side, self.decoder_width, self.latent),
             false => 0,
         };
         encoder + linear(self.frozen.unwrap_or(FEATURES), self.latent) + decoder
@@ -36,7 +36,7 @@ fn block(inputs: usize, middle: usize, outputs: usize) -> usize {
     norms + 9 * inputs * middle + conv(middle, outputs, 3) + conv(inputs, outputs, 1)
 }
 
-fn encoder(side: usize, width: usize) -> usize {
+fn of_encoder(side: usize, width: usize) -> usize {
     let widths = widths(
         width,
         blocks(side).expect("a side that there is a network for"),
@@ -50,8 +50,8 @@ fn encoder(side: usize, width: usize) -> usize {
     ends + blocks + linear(widest * LAST_SIDE * LAST_SIDE, FEATURES)
 }
 
-fn decoder(side: usize, width: usize, latent: usize) -> usize {
-    let widths = widths(
+fn of_decoder(side: usize, width: usize, latent: usize) -> usize {
+    let widths = decoder::widths(
         width,
         blocks(side).expect("a side that there is a network for"),
     );
@@ -60,7 +60,7 @@ fn decoder(side: usize, width: usize, latent: usize) -> usize {
         true => conv(width, 3, 3),
         false => conv(widest, widest, 3) + conv(width, 3, 5),
     };
-    let blocks: usize = widths.windows(2).map(|w| block(w[1], w[0], w[0])).sum();
+    let blocks: usize = widths.windows(2).map(|w| block(w[0], w[1], w[1])).sum();
     linear(latent, widest * LAST_SIDE * LAST_SIDE) + ends + blocks + 2 * width
 }
 
@@ -94,6 +94,13 @@ mod tests {
         latent: usize,
         generator: Shapes,
         critic: Shapes,
+        published: Published,
+    }
+
+    /// Parameters of networks of the published widths.
+    #[derive(Deserialize)]
+    struct Published {
+        generator: usize,
     }
 
     fn shapes(tensors: &mut TensorSet) -> Shapes {
@@ -146,6 +153,13 @@ mod tests {
                 .filter(|(name, _)| !name.contains("running"));
             let learnt = learnt.map(|(_, shape)| shape.iter().product::<usize>());
             assert_eq!(plan.parameters(), learnt.sum::<usize>(), "{plan:?}");
+            let published = GeneratorPlan {
+                width: 64,
+                decoder_width: 64,
+                latent: 128,
+                ..plan
+            };
+            assert_eq!(published.parameters(), case.published.generator, "{plan:?}");
         }
     }
 }

@@ -3,9 +3,20 @@
 use burn::module::Module;
 use burn::prelude::*;
 
-use crate::network::residual::{Block, LAST_SIDE, Maker, Scale, blocks, is_local, widths};
+use crate::network::residual::{Block, LAST_SIDE, Maker, Scale, blocks, is_local};
 use crate::network::{Conv, ConvShape, Linear, Norm};
 use crate::ops::{self, Activation};
+
+/// Channels of the maps between `count` blocks, from `8 * width` to `width`: each block halves them, a fourth one comes first and
+/// keeps them, the last one always gives `width`.
+pub(super) fn widths(width: usize, count: usize) -> Vec<usize> {
+    let kept = count.saturating_sub(3);
+    let mut widths: Vec<usize> = (0..count)
+        .map(|step| (8 * width) >> step.saturating_sub(kept))
+        .collect();
+    widths.push(width);
+    widths
+}
 
 /// Residual blocks that double the sides of a map of 4 x 4.
 #[derive(Module, Debug)]
@@ -32,8 +43,7 @@ impl<B: Backend> Decoder<B> {
         let input = maker.linear(latent, widest * LAST_SIDE * LAST_SIDE);
         let first = (!local).then(|| maker.conv(ConvShape::new(widest, widest, 3, 1)));
         let start = if local { LAST_SIDE } else { 2 * LAST_SIDE };
-        let mut widths = widths(width, count);
-        widths.reverse();
+        let widths = widths(width, count);
         let pairs = widths.windows(2).enumerate();
         let blocks = pairs
             .map(|(step, pair)| maker.block(pair[0], pair[1], start << step, Scale::Double))
