@@ -440,3 +440,23 @@ fn batches(order: &[usize], size: usize) -> Vec<&[usize]> {
     }
     batches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::batches;
+
+    #[test]
+    fn an_image_that_would_be_alone_in_the_last_step_is_left_out() {
+        let steps = |images: usize, size: usize| -> Vec<usize> {
+            let order: Vec<usize> = (0..images).collect();
+            batches(&order, size)
+                .iter()
+                .map(|batch| batch.len())
+                .collect()
+        };
+        assert_eq!(steps(8, 3), [3, 3, 2]);
+        assert_eq!(steps(7, 3), [3, 3]);
+        assert_eq!(steps(1, 3), [1]);
+        assert_eq!(steps(3, 1), [1, 1, 1]);
+    }
+}

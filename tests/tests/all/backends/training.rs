@@ -229,7 +229,8 @@ fn igd_goes_alike<AB: AutodiffBackend>(side: usize, frozen: Option<usize>, place
     near(here.critic, there.critic);
     for ((name, found), (_, expected)) in found.iter_mut().zip(expected.iter_mut()) {
         if name.contains(".running.") {
-            let tolerance = place.tolerances.features;
+            // A mean is small beside the deviations of what it is the mean of.
+            let tolerance = 10.0 * place.tolerances.features;
             assert_close(name, &found.values, &doubles(&expected.values), tolerance);
             continue;
         }
