@@ -39,6 +39,8 @@ pub struct Backbone<B: Backend> {
 }
 
 /// The families of networks.
+// A backbone has one; Burn's modules cannot be boxed.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Network<B: Backend> {
     /// torchvision's ResNets and Wide ResNets.

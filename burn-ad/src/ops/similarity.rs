@@ -21,11 +21,7 @@ impl Similarity {
     /// operations must compute.
     ///
     /// Both are `[batch, channels, height, width]`.
-    pub(crate) fn of<B: Backend>(
-        self,
-        x: &Tensor<B, 4>,
-        y: &Tensor<B, 4>,
-    ) -> Option<Tensor<B, 1>> {
+    pub(crate) fn of<B: Backend>(self, x: &Tensor<B, 4>, y: &Tensor<B, 4>) -> Option<Tensor<B, 1>> {
         let kernels = cpu::kernels_for::<B>()?;
         (cpu::is_f32(x) && cpu::is_f32(y)).then(|| {
             let pair = [cpu::open(x.clone()), cpu::open(y.clone())];

@@ -147,11 +147,10 @@ impl Narrow<'_> {
             residual,
             activation,
         } = self.epilogue;
-        for added in [bias, residual.map(|residual| &residual[to..])] {
-            if let Some(added) = added {
-                for c in 0..C {
-                    values[c] += added[c];
-                }
+        let added = [bias, residual.map(|residual| &residual[to..])];
+        for added in added.into_iter().flatten() {
+            for c in 0..C {
+                values[c] += added[c];
             }
         }
         if activation != Activation::Identity {

@@ -27,7 +27,9 @@ impl Similarity {
 pub(crate) fn similarity(kernels: Kernels, of: &Similarity, pair: [Cpu; 2]) -> Cpu {
     let tracked = pair.iter().any(|images| matches!(images, Cpu::Tracked(_)));
     let wanted = pair.each_ref().map(needs_gradient);
-    let [x, y] = pair.each_ref().map(|images| planes(kernels, images.primitive().clone()));
+    let [x, y] = pair
+        .each_ref()
+        .map(|images| planes(kernels, images.primitive().clone()));
     let shape @ [batch, channels, height, width] = dims(&x);
     assert_eq!(shape, dims(&y), "sizes of images to compare");
     let mut each = vec![0.0; batch * channels];
@@ -115,7 +117,9 @@ impl Backward<Flex, 2> for SimilarityBackward {
 /// The SSIM map of each scale, `[batch, channels, height, width]`, without gradients.
 pub(crate) fn maps(kernels: Kernels, of: &Similarity, pair: [Cpu; 2]) -> Vec<Cpu> {
     let tracked = pair.iter().any(|images| matches!(images, Cpu::Tracked(_)));
-    let [x, y] = pair.each_ref().map(|images| planes(kernels, images.primitive().clone()));
+    let [x, y] = pair
+        .each_ref()
+        .map(|images| planes(kernels, images.primitive().clone()));
     let shape @ [batch, channels, height, width] = dims(&x);
     assert_eq!(shape, dims(&y), "sizes of images to compare");
     let (measure, sides) = (of.measure(), [height, width]);
@@ -123,7 +127,13 @@ pub(crate) fn maps(kernels: Kernels, of: &Similarity, pair: [Cpu; 2]) -> Vec<Cpu
     let places: usize = sizes.iter().map(|[height, width]| height * width).sum();
     let count = batch * channels;
     let mut all = buffers::take(count * places);
-    ssim::maps(kernels.isa, &measure, (values(&x), values(&y)), sides, &mut all);
+    ssim::maps(
+        kernels.isa,
+        &measure,
+        (values(&x), values(&y)),
+        sides,
+        &mut all,
+    );
     for images in [x, y] {
         buffers::give_back(images);
     }

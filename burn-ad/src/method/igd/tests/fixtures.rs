@@ -88,7 +88,7 @@ fn the_e_step_finds_what_the_reference_finds() {
         assert_near(doubles(&found.centre), &case.centre);
         assert_near([found.scale], &[case.scale]);
     }
-    let found = Gaussian::of(&[moved.mean.clone()], moved.mean.len());
+    let found = Gaussian::of(std::slice::from_ref(&moved.mean), moved.mean.len());
     assert_near(doubles(&found.centre), &moved.centre);
     assert!(found.centre.iter().all(|value| value.abs() >= 0.1));
 }
