@@ -28,6 +28,7 @@ fn everything_quick_gives_a_row_a_work_and_files() {
         "nearest neighbours",
         "Mahalanobis",
         "CKAAD step",
+        "IGD step",
         "AUPRO",
         "all pixel metrics",
         "fit of N-pad, 8 images of 64 x 64",
@@ -44,7 +45,7 @@ fn everything_quick_gives_a_row_a_work_and_files() {
     assert_eq!(record["machine"]["threads"], 1);
     assert_eq!(record["versions"]["burn_ad"], env!("CARGO_PKG_VERSION"));
     let works = record["works"].as_array().unwrap();
-    assert_eq!(works.len(), 9);
+    assert_eq!(works.len(), 10);
     for work in works {
         let ms: Vec<f64> = serde_json::from_value(work["ms"].clone()).unwrap();
         assert_eq!(ms.len(), 2, "{work}");

@@ -283,7 +283,7 @@ mod tests {
         plan.batches = vec![1, 8, 1];
         plan.groups.push(Group::Metrics);
         let tasks = plan.tasks();
-        assert_eq!(tasks.len(), 8 + 1 + 1 + 2 + 3 + 2 + 1);
+        assert_eq!(tasks.len(), 8 + 1 + 1 + 2 + 2 + 3 + 2 + 1);
         let mut names: Vec<String> = tasks.iter().map(Task::name).collect();
         names.sort();
         names.dedup();
