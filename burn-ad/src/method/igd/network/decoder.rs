@@ -7,8 +7,8 @@ use crate::network::residual::{Block, LAST_SIDE, Maker, Scale, blocks, is_local}
 use crate::network::{Conv, ConvShape, Linear, Norm};
 use crate::ops::{self, Activation};
 
-/// Channels of the maps between `count` blocks, from `8 * width` to `width`: each block halves them, a fourth one comes first and
-/// keeps them, the last one always gives `width`.
+/// Channels of the maps between `count` blocks, from `8 * width` to `width`: each block halves them, but a
+/// fourth one, which comes first, keeps them, and the last one always gives `width`.
 pub(super) fn widths(width: usize, count: usize) -> Vec<usize> {
     let kept = count.saturating_sub(3);
     let mut widths: Vec<usize> = (0..count)
