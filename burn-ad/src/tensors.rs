@@ -48,6 +48,11 @@ pub fn to_vec<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
         .expect("converted to f32 just now")
 }
 
+/// The one value of a tensor, such as a loss.
+pub(crate) fn scalar<B: Backend>(value: &Tensor<B, 1>) -> f64 {
+    f64::from(to_vec(value.clone())[0])
+}
+
 /// A set of named tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TensorSet {

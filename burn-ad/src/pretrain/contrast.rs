@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::method::fingerprint::{identity, names};
 use crate::network::residual::Encoder;
 use crate::network::{Init, Linear, Momentum, MomentumSettings, load, save};
-use crate::tensors::{TensorSet, to_vec};
+use crate::tensors::{TensorSet, scalar};
 use crate::train::{Run, indices_by_seed, stream_rng};
 
 /// Values of a vector that is compared.
@@ -230,7 +230,7 @@ impl<AB: AutodiffBackend> Lesson for Contrast<'_, AB> {
     fn step(&mut self, step: usize) -> Result<f64> {
         let views = self.views(step)?;
         let loss = nt_xent(self.network().forward(views), self.config.temperature);
-        let value = finite(f64::from(to_vec(loss.clone())[0]))?;
+        let value = finite(scalar(&loss))?;
         let network = self.network.take().expect("it is back after each step");
         let rate = self.config.learning_rate;
         let network = self.momentum.step(network, loss.backward(), rate);

@@ -1,16 +1,14 @@
 //! The steps of a pre-training one after the other, with figures and checkpoints.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::train::{Run, Step};
+use crate::train::{BETWEEN_CHECKPOINTS, Run, Step};
 
-/// A checkpoint is written behind a step when the last one is older.
-const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(30);
 /// What to do about a loss that is not finite.
 const AFTER_DIVERGENCE: &str = "lower the learning rate and start afresh with --overwrite: \
                                 from its checkpoint the run would diverge again";

@@ -10,10 +10,10 @@ use super::network::{
     AutoEncoder, Discriminator, ImageDiscriminator, PatchDiscriminator, ReconstructionPlan,
 };
 use super::objective::{Objective, reconstruction_errors};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::{Descent, Player};
-use crate::tensors::{TensorSet, to_vec};
-use crate::train::{AdamSettings, stream_rng};
+use crate::tensors::{TensorSet, scalar, to_vec};
+use crate::train::{AdamSettings, loss_not_finite, stream_rng};
 
 /// Both Adams' (the paper's).
 const ADAM: AdamSettings = AdamSettings {
@@ -189,7 +189,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
             total = total + added * self.loss.lambda;
         }
         if !figures.is_finite() {
-            return Err(not_finite("the auto-encoder"));
+            return Err(loss_not_finite("the auto-encoder"));
         }
         let descent = Descent {
             learning_rate: self.schedule.learning_rate,
@@ -250,14 +250,6 @@ impl<AB: AutodiffBackend> Learner<AB> {
 pub(super) const GENERATOR: &str = "generator";
 const DISCRIMINATOR: &str = "discriminator";
 
-fn scalar<B: Backend>(value: &Tensor<B, 1>) -> f64 {
-    f64::from(to_vec(value.clone())[0])
-}
-
-fn not_finite(who: &str) -> Error {
-    Error::numeric(format!("the loss of {who} is not finite"))
-}
-
 impl<AB: AutodiffBackend> Player<Discriminator<AB>, AB> {
     /// A step of the discriminator, on reconstructions that stay as they are.
     fn judge(
@@ -275,7 +267,7 @@ impl<AB: AutodiffBackend> Player<Discriminator<AB>, AB> {
         let mut game = objective.means(&real, &generated);
         game.discriminator = scalar(&loss);
         if !game.discriminator.is_finite() {
-            return Err(not_finite("the discriminator"));
+            return Err(loss_not_finite("the discriminator"));
         }
         let descent = Descent {
             learning_rate: schedule.discriminator_rate,

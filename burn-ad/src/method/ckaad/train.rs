@@ -1,6 +1,6 @@
 //! The training loop of CKAAD: each step one of the discriminator, then one of the auto-encoder.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
@@ -18,10 +18,8 @@ use crate::error::Result;
 use crate::metrics::auroc;
 use crate::network::{load, save};
 use crate::tensors::{TensorSet, to_vec};
-use crate::train::{AFTER_DIVERGENCE, Run, Step, cycled, indices_by_seed};
+use crate::train::{AFTER_DIVERGENCE, BETWEEN_CHECKPOINTS, Run, Step, cycled, indices_by_seed};
 
-/// A checkpoint is written at the end of an epoch when the last one is older.
-const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(30);
 /// Share of the fewer of the two groups that validation takes of each, beside one image.
 const VALIDATION_SHARE: f64 = 0.05;
 

@@ -1,14 +1,16 @@
 //! Settings of IGD, of its ablations and of the baselines it is compared with.
 
+use burn::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::network::GeneratorPlan;
+use super::network::{Generator, GeneratorPlan};
+use super::objective::Objective;
 use crate::backbone::BackboneConfig;
 use crate::error::{Error, Result};
-use crate::network::NormMode;
-use crate::network::residual::blocks;
+use crate::network::residual::{Maker, Normalisation, blocks};
+use crate::network::{Init, NormMode};
 use crate::ssim::MsSsim;
 
 /// Side of the patches that the local model looks at.
@@ -338,6 +340,33 @@ impl IgdConfig {
             sigma: 1.5,
             weights: config.weights.clone(),
             range,
+        }
+    }
+
+    /// Encoder and decoder of a model.
+    pub(super) fn generator<B: Backend>(
+        &self,
+        plan: &GeneratorPlan,
+        init: Init,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Generator<B> {
+        let mut maker = Maker {
+            norm: Normalisation::Batch(self.norm_mode),
+            init,
+            offsets: !self.strategy.is_svdd(),
+            rng,
+            device,
+        };
+        Generator::new(plan, &mut maker)
+    }
+
+    /// How a model judges images; `range` is the span of normalised pixels.
+    pub(super) fn objective(&self, scale: Scale, range: f64) -> Objective {
+        Objective {
+            strategy: self.strategy,
+            loss: self.loss,
+            ssim: self.ssim(scale, range),
         }
     }
 

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use rayon::prelude::*;
 
-use super::config::{IgdConfig, PATCH, PatchConfig, Scale};
+use super::config::{EncoderSource, IgdConfig, PATCH, PatchConfig, Scale};
 use super::gaussian::Gaussian;
 use super::network::{Generator, GeneratorPlan};
 use super::objective::Objective;
@@ -12,7 +12,6 @@ use super::residual_map::residual_maps;
 use crate::backbone::Backbone;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::network::residual::{Maker, Normalisation};
 use crate::network::{Init, load, save};
 use crate::tensors::{HostTensor, TensorSet, to_vec};
 use crate::train::stream_rng;
@@ -78,14 +77,7 @@ impl<B: Backend> Eye<B> {
     ) -> Result<Self> {
         let name = scale.name();
         let mut unused = stream_rng(0, "zeros");
-        let mut maker = Maker {
-            norm: Normalisation::Batch(config.norm_mode),
-            init: Init::Zeros,
-            offsets: !config.strategy.is_svdd(),
-            rng: &mut unused,
-            device,
-        };
-        let generator = Generator::new(plan, &mut maker);
+        let generator = config.generator(plan, Init::Zeros, &mut unused, device);
         let generator = load(generator, &format!("{name}.generator"), tensors)?;
         let mut numbers = |part: &str, count: usize| {
             let tensor = tensors.take(&format!("{name}.{part}"), &[Some(count)])?;
@@ -96,20 +88,31 @@ impl<B: Backend> Eye<B> {
             scale: f64::from(numbers(SCALE, 1)?[0]),
         };
         let range = f64::from(numbers(RANGE, 1)?[0]);
-        Ok(Self {
+        let objective = config.objective(scale, range);
+        Ok(Self::new(
+            config, scale, generator, gaussian, objective, size,
+        ))
+    }
+
+    /// A model with what the settings say of it.
+    pub(super) fn new(
+        config: &IgdConfig,
+        scale: Scale,
+        generator: Generator<B>,
+        gaussian: Gaussian,
+        objective: Objective,
+        size: usize,
+    ) -> Self {
+        Self {
             scale,
             generator,
             gaussian,
-            objective: Objective {
-                strategy: config.strategy,
-                loss: config.loss,
-                ssim: config.ssim(scale, range),
-            },
+            objective,
             weights: config.score_weights(scale),
             patches: config.patches,
-            frozen: plan.frozen.is_some(),
+            frozen: config.scale(scale).encoder == EncoderSource::Backbone,
             size,
-        })
+        }
     }
 
     /// Looks at the images of a batch; what one gets does not depend on the others.

@@ -8,11 +8,11 @@ use super::config::{IgdConfig, Scale, ScheduleConfig};
 use super::gaussian::Gaussian;
 use super::network::{Critic, Generator, GeneratorPlan};
 use super::objective::{Losses, Objective};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::residual::{Maker, Normalisation};
 use crate::network::{Descent, Init, Player};
-use crate::tensors::{TensorSet, to_vec};
-use crate::train::{AdamSettings, stream_rng};
+use crate::tensors::{TensorSet, scalar, to_vec};
+use crate::train::{AdamSettings, loss_not_finite, stream_rng};
 
 /// Both Adams' decay of moments.
 const BETAS: [f64; 2] = [0.0, 0.9];
@@ -80,14 +80,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
         device: &AB::Device,
     ) -> Self {
         let mut rng = stream_rng(seed, &format!("{} generator", scale.name()));
-        let mut maker = Maker {
-            norm: Normalisation::Batch(config.norm_mode),
-            init: Init::Uniform,
-            offsets: !config.strategy.is_svdd(),
-            rng: &mut rng,
-            device,
-        };
-        let generator = Generator::new(plan, &mut maker);
+        let generator = config.generator(plan, Init::Uniform, &mut rng, device);
         let mut rng = stream_rng(seed, &format!("{} critic", scale.name()));
         let mut maker = Maker {
             norm: Normalisation::Layer,
@@ -100,11 +93,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
             .strategy
             .interpolates()
             .then(|| Critic::new(plan.side, plan.width, &mut maker));
-        let objective = Objective {
-            strategy: config.strategy,
-            loss: config.loss,
-            ssim: config.ssim(scale, range),
-        };
+        let objective = config.objective(scale, range);
         Self::of(objective, generator, critic, config.schedule, device)
     }
 
@@ -173,7 +162,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
             pictures = Some((between.inner(), found.clone().inner()));
         }
         if !figures.is_finite() {
-            return Err(not_finite("encoder and decoder"));
+            return Err(loss_not_finite("encoder and decoder"));
         }
         // The maps hold parameters in the graph, and the graph goes with the backward pass.
         drop((z, found, images));
@@ -189,7 +178,7 @@ impl<AB: AutodiffBackend> Learner<AB> {
             let loss = of_between.square().mean() + of_mixed.square().mean();
             game.critic = scalar(&loss);
             if !game.critic.is_finite() {
-                return Err(not_finite("the critic"));
+                return Err(loss_not_finite("the critic"));
             }
             critic.step(loss.backward(), descent);
         }
@@ -296,12 +285,4 @@ impl StepFigures {
         ];
         all.into_iter().flatten().all(f64::is_finite)
     }
-}
-
-fn scalar<B: Backend>(value: &Tensor<B, 1>) -> f64 {
-    f64::from(to_vec(value.clone())[0])
-}
-
-fn not_finite(who: &str) -> Error {
-    Error::numeric(format!("the loss of {who} is not finite"))
 }

@@ -4,7 +4,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use rand::RngExt;
 
-use super::config::{EncoderSource, IgdConfig, PATCH, Scale};
+use super::config::{EncoderSource, IgdConfig, Scale};
 use super::learner::Views;
 use super::patches::{corners, cut};
 use crate::backbone::Backbone;
@@ -127,10 +127,7 @@ impl<'a, B: Backend> Pool<'a, B> {
     /// # Errors
     /// When images kept on disk cannot be read.
     pub(super) fn batch(&mut self, scale: Scale, views: &[View]) -> Result<Views<B>> {
-        let side = match scale {
-            Scale::Global => self.size,
-            Scale::Local => PATCH,
-        };
+        let side = IgdConfig::side(scale, self.size);
         let mut values = Vec::with_capacity(views.len() * 3 * side * side);
         for view in views {
             let levels = self.pixels.get(&view.image)?;

@@ -1,13 +1,13 @@
 //! The EM loop of IGD: every few epochs an E-step that estimates centre and scale, in between M-steps.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::config::{EncoderSource, IgdConfig, Scale};
+use super::config::{IgdConfig, Scale};
 use super::eye::Eye;
 use super::gaussian::Gaussian;
 use super::learner::{Draws, Learner, StepFigures};
@@ -20,10 +20,10 @@ use crate::error::{Error, Result};
 use crate::method::TrainingData;
 use crate::metrics::auroc;
 use crate::tensors::{TensorSet, to_vec};
-use crate::train::{AFTER_DIVERGENCE, Checkpoint, Run, Step, indices_by_seed, stream_rng};
+use crate::train::{
+    AFTER_DIVERGENCE, BETWEEN_CHECKPOINTS, Checkpoint, Run, Step, indices_by_seed, stream_rng,
+};
 
-/// A checkpoint is written at the end of an epoch when the last one is older.
-const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(30);
 /// Views of an E-step that are encoded together.
 const ENCODED_AT_ONCE: usize = 64;
 
@@ -331,17 +331,15 @@ impl<AB: AutodiffBackend> Trainer<'_, AB> {
 
     /// The model as it is.
     fn eye(&self) -> Eye<AB::InnerBackend> {
-        let config = self.task.config;
-        Eye {
-            scale: self.scale,
-            generator: self.learner.trained(),
-            gaussian: self.learner.gaussian.clone(),
-            objective: self.learner.objective().clone(),
-            weights: config.score_weights(self.scale),
-            patches: config.patches,
-            frozen: config.scale(self.scale).encoder == EncoderSource::Backbone,
-            size: self.task.size(),
-        }
+        let learner = &self.learner;
+        Eye::new(
+            self.task.config,
+            self.scale,
+            learner.trained(),
+            learner.gaussian.clone(),
+            learner.objective().clone(),
+            self.task.size(),
+        )
     }
 
     /// How the images that are only watched are told apart after this epoch; `None` where it is not their
