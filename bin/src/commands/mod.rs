@@ -91,12 +91,18 @@ pub(crate) struct MachineArgs {
 impl MachineArgs {
     /// The backend; sets the number of threads on the way.
     fn prepare(&self) -> Result<BackendChoice> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build_global()
-                .map_err(|error| Error::usage(format!("--threads {threads}: {error}")))?;
-        }
+        let threads = self.threads.unwrap_or_else(default_threads);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        // This thread is one of those that compute: handing each of a network's many small works to
+        // other threads and sleeping until they are done costs up to a tenth of the time. A single
+        // one would have nobody to compute for other threads while it waits for them.
+        let pool = if threads > 1 {
+            pool.use_current_thread()
+        } else {
+            pool
+        };
+        pool.build_global()
+            .map_err(|error| Error::usage(format!("--threads {threads}: {error}")))?;
         let compiled = || BackendName::ALL.into_iter().find(|name| name.is_compiled());
         let name = self.backend.or_else(compiled).unwrap_or(BackendName::Flex);
         Ok(BackendChoice {
@@ -104,6 +110,16 @@ impl MachineArgs {
             device_index: self.device_index,
         })
     }
+}
+
+/// As rayon has it: `RAYON_NUM_THREADS`, or one per core.
+fn default_threads() -> usize {
+    let wanted = std::env::var("RAYON_NUM_THREADS").ok();
+    let wanted = wanted.and_then(|threads| threads.parse().ok());
+    wanted
+        .filter(|&threads| threads > 0)
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
 }
 
 /// How images are read and grouped while scoring.

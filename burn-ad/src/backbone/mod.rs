@@ -64,9 +64,9 @@ impl<B: Backend> Backbone<B> {
     /// is `[batch, channels, height / stride, width / stride]`, sides rounded up.
     ///
     /// Any batch size is fine; 8 to 32 is sensible. On a CPU backend a batch is computed in parts
-    /// (ResNet 8 images, EfficientNet 1, students as many as go), so that memory beyond the result
-    /// stays below 150 MB at 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 115,
-    /// tf_efficientnet_b6 50). On a GPU the whole batch is computed at once.
+    /// (ResNet 8 images, EfficientNet 2, students as many as go), so that memory beyond the result
+    /// stays below 160 MB at 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 150,
+    /// tf_efficientnet_b6 100). On a GPU the whole batch is computed at once.
     ///
     /// # Panics
     /// When a level does not exist or the images do not have three channels.
@@ -142,16 +142,17 @@ impl<B: Backend> Backbone<B> {
 impl<B: Backend> Network<B> {
     /// How many images of this size to compute together.
     ///
-    /// On the CPU the thin maps of an EfficientNet stay in the cache one image at a time (a fifth
-    /// to a third faster than a batch of 8), while a ResNet's heavy weights are read once for all
-    /// images of a part (a quarter faster than one by one).
+    /// On the CPU the thin maps of an EfficientNet stay in the cache one or two images at a time (two
+    /// are a tenth faster for the larger ones, whose weights are then read half as often), while a
+    /// ResNet's heavy weights are read once for all images of a part (a quarter faster than one by
+    /// one).
     fn images_at_once(&self, size: [usize; 2], device: &B::Device) -> usize {
         if !matches!(B::name(device).as_str(), "flex" | "ndarray") {
             return usize::MAX;
         }
         match self {
             Self::ResNet(_) => 8,
-            Self::EfficientNet(_) => 1,
+            Self::EfficientNet(_) => 2,
             Self::Student(network) => network.images_at_once(size),
         }
     }

@@ -26,8 +26,9 @@ enum Use {
     Gradient,
 }
 
-/// Packed weights that a core's own cache holds, and that the last cache holds.
+/// Packed weights that a core's own cache holds.
 const NEAR: usize = 1 << 18;
+/// Packed weights from which on packing them writes to main memory.
 const FAR: usize = 1 << 22;
 
 impl Algorithm {
@@ -93,13 +94,9 @@ impl Algorithm {
             Self::Direct => (taps, 0),
             Self::Winograd2 | Self::Winograd4 => (places, 11 * places),
         };
-        // Multiplications that would take as long as loading a weight: little from a core's own
-        // cache, long from memory.
-        let load = match each * weights {
-            size if size < NEAR => 6,
-            size if size <= FAR => 24,
-            _ => 100,
-        };
+        // Multiplications that would take as long as loading a weight: few from a core's own cache.
+        // From elsewhere they are fetched ahead of their use.
+        let load = if each * weights < NEAR { 6 } else { 24 };
         let channels = tiles * (inputs + outputs);
         match purpose {
             Use::Packed => each * weights * tiles.max(load) + transform * channels,

@@ -36,19 +36,28 @@ impl Division {
                 groups: 1,
             };
         }
-        let share = positions.div_ceil(threads);
         let wanted = TASK.div_ceil(each).next_multiple_of(BLOCK);
-        let mut blocks = positions.div_ceil(wanted.min(share.max(BLOCK)));
-        if blocks > 1 {
-            blocks = blocks.next_multiple_of(threads);
+        let blocks = positions.div_ceil(wanted);
+        if blocks >= 2 * threads {
+            let blocks = blocks.next_multiple_of(threads);
+            return Self {
+                positions: positions.div_ceil(blocks).next_multiple_of(ROWS),
+                groups: 1,
+            };
         }
-        let groups = if blocks < 2 * threads {
-            (2 * threads).div_ceil(blocks).min(panels)
-        } else {
-            1
+        // Few tasks: those that keep all threads busy to the end.
+        let tiles = positions.div_ceil(ROWS);
+        let divisions = (1..=tiles.min(2 * threads)).flat_map(|blocks| {
+            (1..=panels.min(2 * threads)).map(move |groups| (tiles.div_ceil(blocks), groups))
+        });
+        let time = |&(block, groups): &(usize, usize)| {
+            let tasks = tiles.div_ceil(block) * groups;
+            // Bringing a panel's weights takes about as long as computing a tile with them.
+            tasks.div_ceil(threads) * panels.div_ceil(groups) * (block + 1)
         };
+        let (block, groups) = divisions.min_by_key(time).unwrap_or((tiles, 1));
         Self {
-            positions: positions.div_ceil(blocks).next_multiple_of(ROWS),
+            positions: block * ROWS,
             groups,
         }
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::epilogue::{Epilogue, Limits};
-use super::tile::{Chunk, ROWS, Runs, chunks, multiply, panel};
+use super::tile::{Ahead, Chunk, ROWS, Runs, chunks, multiply, panel};
 use crate::Isa;
 use crate::parallel::Scattered;
 use crate::simd_math::activate;
@@ -54,12 +54,15 @@ impl WithSimd for Product<'_> {
                 let panel = panel(self.isa, self.columns, index);
                 let start = panel.first * S::F32_LANES * total;
                 let width = panel.width * S::F32_LANES;
-                let weights =
-                    &self.weights[start + chunk.before * width..][..chunk.runs.total() * width];
+                let weights = &self.weights[start + chunk.before * width..];
+                // The same part of the next panel: what follows, where the whole panel is taken.
+                let ahead = weights.as_ptr().wrapping_add(width * total);
+                let weights = &weights[..chunk.runs.total() * width];
                 let step = Step {
                     product: &self,
                     chunk: &chunk,
                     weights,
+                    ahead,
                     column: panel.first * S::F32_LANES,
                     last: chunk.before + chunk.runs.total() == total,
                 };
@@ -80,6 +83,8 @@ struct Step<'a> {
     product: &'a Product<'a>,
     chunk: &'a Chunk,
     weights: &'a [f32],
+    /// Where the next panel's part begins.
+    ahead: *const f32,
     column: usize,
     last: bool,
 }
@@ -87,23 +92,30 @@ struct Step<'a> {
 impl Step<'_> {
     #[inline(always)]
     fn all_rows<S: Simd, const NV: usize>(&self, simd: S) {
+        let count = self.product.rows.len().div_ceil(ROWS);
+        if count == 0 {
+            return;
+        }
+        let (width, summed) = (NV * S::F32_LANES, self.chunk.runs.total());
+        let ahead = |index| Ahead::share(self.ahead, width, summed, index, count);
         let mut tiles = self.product.rows.chunks_exact(ROWS);
-        for rows in &mut tiles {
-            self.tile::<S, ROWS, NV>(simd, rows);
+        for (index, rows) in (&mut tiles).enumerate() {
+            self.tile::<S, ROWS, NV>(simd, rows, ahead(index));
         }
         let rows = tiles.remainder();
+        let ahead = ahead(count - 1);
         match rows.len() {
-            5 => self.tile::<S, 5, NV>(simd, rows),
-            4 => self.tile::<S, 4, NV>(simd, rows),
-            3 => self.tile::<S, 3, NV>(simd, rows),
-            2 => self.tile::<S, 2, NV>(simd, rows),
-            1 => self.tile::<S, 1, NV>(simd, rows),
+            5 => self.tile::<S, 5, NV>(simd, rows, ahead),
+            4 => self.tile::<S, 4, NV>(simd, rows, ahead),
+            3 => self.tile::<S, 3, NV>(simd, rows, ahead),
+            2 => self.tile::<S, 2, NV>(simd, rows, ahead),
+            1 => self.tile::<S, 1, NV>(simd, rows, ahead),
             _ => {}
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, rows: &[Row]) {
+    fn tile<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, rows: &[Row], ahead: Ahead) {
         let product = self.product;
         let columns = (NV * S::F32_LANES).min(product.columns - self.column);
         let cells = Cells::<S>::new::<NV>(simd, columns);
@@ -142,6 +154,7 @@ impl Step<'_> {
                 from,
                 self.chunk.runs,
                 self.weights.as_ptr(),
+                ahead,
                 &mut sums,
             );
         }

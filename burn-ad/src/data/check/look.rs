@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use ::image::RgbImage;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Finding, Problem, finding};
@@ -40,23 +40,28 @@ impl Seen {
     }
 }
 
-/// On rayon's threads; the results come back to this one, in any order.
+/// On as many threads as rayon has; the results come back to this one, which may itself be one of rayon's
+/// and so must not wait for these, in any order.
 pub(super) fn look_at_all(
     samples: &[&Sample],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<Look> {
     let mut looks: Vec<Option<Look>> = samples.iter().map(|_| None).collect();
     let (sender, receiver) = channel();
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            samples.par_iter().enumerate().for_each_with(
-                sender,
-                |sender: &mut Sender<_>, (index, sample)| {
+        for _ in 0..rayon::current_num_threads() {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some((index, sample)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|index| Some((index, samples.get(index)?)))
+                {
                     // The receiver outlives every sender; if it did not, nobody wants the result.
                     let _ = sender.send((index, look_at(sample)));
-                },
-            );
-        });
+                }
+            });
+        }
+        drop(sender);
         for (done, (index, look)) in receiver.iter().enumerate() {
             looks[index] = Some(look);
             progress(done + 1, samples.len());

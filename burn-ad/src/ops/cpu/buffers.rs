@@ -32,10 +32,10 @@ struct Kept {
 impl Kept {
     fn take(&mut self, length: usize) -> Option<Vec<f32>> {
         self.takes += 1;
-        let fits =
-            |memory: &Vec<f32>| (length..=length.saturating_mul(4)).contains(&memory.capacity());
+        // Only as long as it is: to lengthen a vector that was cut is to clear what is added.
+        let fits = |memory: &Vec<f32>| (length..=length + length / 8).contains(&memory.len());
         let fitting = (0..self.memory.len()).filter(|&index| fits(&self.memory[index].1));
-        let index = fitting.min_by_key(|&index| self.memory[index].1.capacity())?;
+        let index = fitting.min_by_key(|&index| self.memory[index].1.len())?;
         Some(self.memory.remove(index).1)
     }
 
@@ -65,7 +65,6 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
         return vec![0.0; length];
     };
     values.truncate(length);
-    values.resize(length, 0.0);
     values
 }
 
@@ -128,6 +127,10 @@ mod tests {
         }
         // Only the one that came last is left, besides those that came a short while ago.
         kept.keep(vec![0.0; 7000]);
-        assert!(kept.take(5000).is_some_and(|memory| memory.len() == 7000));
+        assert!(kept.take(6500).is_some_and(|memory| memory.len() == 7000));
+        assert!(
+            kept.take(5000).is_none(),
+            "too long ones are left for others"
+        );
     }
 }

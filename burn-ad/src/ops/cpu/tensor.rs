@@ -105,7 +105,7 @@ impl Map {
         if lies_channels_last(tensor.layout()) {
             return Self { tensor };
         }
-        let tensor = tensor.to_contiguous();
+        let tensor = contiguous(tensor);
         let [batch, channels, height, width] = dims(&tensor);
         let mut values = buffers::take(batch * channels * height * width);
         layout::to_channels_last(
@@ -166,9 +166,13 @@ fn slice(tensor: &FlexTensor) -> &[f32] {
     &tensor.storage()[layout.start_offset()..][..layout.num_elements()]
 }
 
-/// The values of a vector or matrix in row-major order.
+/// The values in row-major order. Some images of a batch lie so already, and are not copied.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    tensor.to_contiguous()
+    if tensor.layout().is_contiguous() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 /// The values of a [`contiguous`] tensor.
