@@ -44,6 +44,16 @@ impl<'a> Scattered<'a> {
         // by the contract of this function.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+
+    /// Where the elements `range` begin, for those who write only some of them.
+    ///
+    /// # Panics
+    /// If the range reaches beyond the slice.
+    #[inline(always)]
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut f32 {
+        assert!(range.start <= range.end && range.end <= self.length);
+        self.start.wrapping_add(range.start)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::layer::{FrozenConv, UnitSource};
 use super::plan::{ConvPlan, Shape, gain_after};
 use super::spec::{FeatureInfo, NormSpec};
 use crate::error::Result;
-use crate::ops::{Activation, Padding, position_mean, scale_channels};
+use crate::ops::{Activation, Padding, position_mean};
 
 /// Added to the running variance, TensorFlow's default.
 const BATCH_NORM_EPSILON: f64 = 1e-3;
@@ -416,14 +416,14 @@ impl<B: Backend> InvertedResidual<B> {
     /// `[batch, channels, height, width]` through the block.
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let identity = self.skip.then(|| x.clone());
-        let mut y = match &self.expand {
-            Some(expand) => expand.forward(x),
-            None => x,
+        let y = match &self.expand {
+            Some(expand) => expand.forward_to(&self.depthwise, x),
+            None => self.depthwise.forward(x),
         };
-        y = self.depthwise.forward(y);
         if let (Some(reduce), Some(excite)) = (&self.reduce, &self.excite) {
             let gate = excite.forward(reduce.forward(position_mean(y.clone())));
-            y = scale_channels(y, burn::tensor::activation::sigmoid(gate));
+            let gate = burn::tensor::activation::sigmoid(gate);
+            return self.project.forward_gated(y, gate, identity);
         }
         match identity {
             Some(identity) => self.project.forward_onto(y, identity, Activation::Identity),

@@ -6,7 +6,9 @@ use burn::prelude::*;
 use super::plan::ConvPlan;
 use super::spec::{Unit, UnitSpec};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Convolution, Prepared, Tail, conv2d_with};
+use crate::ops::{
+    Activation, Convolution, Frozen, Prepared, Tail, conv2d_with, expanded_depthwise, gated_conv2d,
+};
 
 /// Where the values of a network come from, one unit at a time.
 pub(crate) type UnitSource<'a> = dyn FnMut(&UnitSpec) -> Result<Unit> + 'a;
@@ -70,6 +72,32 @@ impl<B: Backend> FrozenConv<B> {
         activation: Activation,
     ) -> Tensor<B, 4> {
         self.run(x, Some(residual), activation)
+    }
+
+    /// Through this convolution and the `depthwise` one behind it.
+    pub(crate) fn forward_to(&self, depthwise: &Self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        expanded_depthwise(x, self.frozen(), depthwise.frozen())
+    }
+
+    /// `x` times the gates of its channels, `[batch, channels, 1, 1]`, through the convolution, onto
+    /// `residual`.
+    pub(crate) fn forward_gated(
+        &self,
+        x: Tensor<B, 4>,
+        gate: Tensor<B, 4>,
+        residual: Option<Tensor<B, 4>>,
+    ) -> Tensor<B, 4> {
+        gated_conv2d(x, gate, self.frozen(), residual)
+    }
+
+    fn frozen(&self) -> Frozen<'_, B> {
+        Frozen {
+            weight: self.weight.val(),
+            bias: Some(self.bias.val()),
+            convolution: self.convolution,
+            activation: self.activation,
+            prepared: &self.prepared,
+        }
     }
 
     fn run(

@@ -4,7 +4,8 @@ use burn::prelude::*;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, PadMode};
 
-use super::cpu::{self, conv::Packed};
+use super::channels::scale_channels;
+use super::cpu::{self, conv::Fixed, conv::Packed};
 use super::{Activation, Padding};
 
 /// Everything about a convolution but its weights.
@@ -104,6 +105,111 @@ pub fn conv2d_with<B: Backend>(
     finish(sums, tail.residual, tail.activation)
 }
 
+/// A convolution with weights that stay the same.
+#[derive(Clone, Debug)]
+pub struct Frozen<'a, B: Backend> {
+    /// `[out_channels, in_channels / groups, kernel_height, kernel_width]`.
+    pub weight: Tensor<B, 4>,
+    /// `[out_channels]`.
+    pub bias: Option<Tensor<B, 1>>,
+    /// Stride, padding, groups.
+    pub convolution: Convolution,
+    /// Applied last.
+    pub activation: Activation,
+    /// Remembered between calls with the same weight.
+    pub prepared: &'a Prepared,
+}
+
+impl<'a, B: Backend> Frozen<'a, B> {
+    fn apply(self, x: Tensor<B, 4>, residual: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
+        let tail = Tail {
+            residual,
+            activation: self.activation,
+        };
+        let prepared = Some(self.prepared);
+        conv2d_with(x, self.weight, self.bias, self.convolution, tail, prepared)
+    }
+
+    fn open(self) -> Fixed<'a> {
+        Fixed {
+            weight: cpu::open(self.weight),
+            bias: self.bias.map(cpu::open),
+            activation: self.activation,
+            convolution: self.convolution,
+            packed: &self.prepared.0,
+        }
+    }
+
+    /// What was [opened](Self::open).
+    fn close(fixed: Fixed<'a>, prepared: &'a Prepared) -> Self {
+        Self {
+            weight: cpu::close(fixed.weight),
+            bias: fixed.bias.map(cpu::close),
+            activation: fixed.activation,
+            convolution: fixed.convolution,
+            prepared,
+        }
+    }
+}
+
+/// Two convolutions, one after the other. Where the first has a kernel of 1x1 and the second is depthwise, as
+/// in mobile networks, kernels for the CPU leave out the map between, which is the largest of all.
+///
+/// # Panics
+/// When channels of input and weights disagree.
+pub fn expanded_depthwise<B: Backend>(
+    x: Tensor<B, 4>,
+    expand: Frozen<'_, B>,
+    depthwise: Frozen<'_, B>,
+) -> Tensor<B, 4> {
+    let [_, channels, _, _] = x.dims();
+    let weights = [expand.weight.dims(), depthwise.weight.dims()];
+    let convolutions = [expand.convolution, depthwise.convolution];
+    let kernels = cpu::kernels_for::<B>()
+        .filter(|_| cpu::conv::is_expanded(weights, convolutions, channels) && cpu::is_f32(&x));
+    let Some(kernels) = kernels else {
+        return depthwise.apply(expand.apply(x, None), None);
+    };
+    let prepared = [expand.prepared, depthwise.prepared];
+    let (x, [expand, depthwise]) = (cpu::open(x), [expand, depthwise].map(Frozen::open));
+    if !cpu::needs_gradient(&x) && !expand.needs_gradient() && !depthwise.needs_gradient() {
+        return cpu::close(cpu::conv::expanded(kernels, x, [expand, depthwise]));
+    }
+    let between = Frozen::close(expand, prepared[0]).apply(cpu::close(x), None);
+    Frozen::close(depthwise, prepared[1]).apply(between, None)
+}
+
+/// `activation(conv2d(x * gate) + residual)` with a gate for each image and channel,
+/// `[batch, channels, 1, 1]`. Where the kernel is 1x1, kernels for the CPU leave out the multiplied map.
+///
+/// # Panics
+/// When channels of input and weight disagree, or the residual has another shape than the result.
+pub fn gated_conv2d<B: Backend>(
+    x: Tensor<B, 4>,
+    gate: Tensor<B, 4>,
+    frozen: Frozen<'_, B>,
+    residual: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let [_, channels, _, _] = x.dims();
+    let kernels = cpu::kernels_for::<B>().filter(|_| {
+        cpu::conv::is_pointwise(frozen.weight.dims(), frozen.convolution, channels)
+            && cpu::is_f32(&x)
+            && cpu::is_f32(&gate)
+    });
+    let Some(kernels) = kernels else {
+        return frozen.apply(scale_channels(x, gate), residual);
+    };
+    let prepared = frozen.prepared;
+    let (x, gate, fixed) = (cpu::open(x), cpu::open(gate), frozen.open());
+    let residual = residual.map(cpu::open);
+    let inputs = [Some(&x), Some(&gate), residual.as_ref()];
+    if !inputs.into_iter().flatten().any(cpu::needs_gradient) && !fixed.needs_gradient() {
+        return cpu::close(cpu::conv::gated(kernels, (x, gate), fixed, residual));
+    }
+    let x = scale_channels(cpu::close(x), cpu::close(gate));
+    Frozen::close(fixed, prepared).apply(x, residual.map(cpu::close))
+}
+
 fn finish<B: Backend>(
     sums: Tensor<B, 4>,
     residual: Option<Tensor<B, 4>>,
@@ -180,5 +286,128 @@ mod tests {
         let bias = Tensor::from_floats([0.5, -1.0], &device);
         let y = conv2d(ramp([1, 2, 1, 2]), weight, Some(bias), depthwise);
         assert_close(y, &[0.5, 1.5, 19.0, 29.0], 0.0);
+    }
+
+    /// An expansion to 20 channels and the depthwise convolution behind it.
+    fn pair<B: Backend>(stride: usize) -> [(Tensor<B, 4>, Tensor<B, 1>, Convolution); 2] {
+        let device = Default::default();
+        let values = |count: i64| Tensor::<B, 1, Int>::arange(0..count, &device).float();
+        let weight = |shape: [usize; 4]| {
+            let count = shape.iter().product::<usize>() as i64;
+            (values(count) * 0.7).sin().reshape(shape)
+        };
+        let bias = || (values(20) * 0.3).cos();
+        let convolution = |stride, padding, groups| Convolution {
+            stride,
+            padding,
+            groups,
+        };
+        [
+            (
+                weight([20, 6, 1, 1]),
+                bias(),
+                convolution(1, Padding::Symmetric(0), 1),
+            ),
+            (
+                weight([20, 1, 3, 3]),
+                bias(),
+                convolution(stride, Padding::Same, 20),
+            ),
+        ]
+    }
+
+    fn input<B: Backend>() -> Tensor<B, 4> {
+        let values = Tensor::<B, 1, Int>::arange(0..2 * 6 * 9 * 7, &Default::default());
+        (values.float() * 0.37).sin().reshape([2, 6, 9, 7])
+    }
+
+    fn together<B: Backend>(x: Tensor<B, 4>, stride: usize) -> Tensor<B, 4> {
+        let prepared = [Prepared::default(), Prepared::default()];
+        let [first, second] = pair(stride);
+        let frozen = |(weight, bias, convolution), prepared| Frozen {
+            weight,
+            bias: Some(bias),
+            convolution,
+            activation: Activation::Swish,
+            prepared,
+        };
+        expanded_depthwise(x, frozen(first, &prepared[0]), frozen(second, &prepared[1]))
+    }
+
+    fn in_turn<B: Backend>(x: Tensor<B, 4>, stride: usize) -> Tensor<B, 4> {
+        pair(stride)
+            .into_iter()
+            .fold(x, |x, (weight, bias, convolution)| {
+                Activation::Swish.apply(conv2d(x, weight, Some(bias), convolution))
+            })
+    }
+
+    #[test]
+    fn an_expansion_and_its_depthwise_convolution_are_one_after_the_other() {
+        for stride in [1, 2] {
+            let expected = in_turn(input::<Flex>(), stride).into_data();
+            let expected = expected.to_vec::<f32>().expect("floats");
+            assert_close(together(input::<Flex>(), stride), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn gradients_flow_through_an_expansion() {
+        type Tracked = burn_autodiff::Autodiff<Flex>;
+        let gradient = |apply: fn(Tensor<Tracked, 4>, usize) -> Tensor<Tracked, 4>| {
+            let x = input::<Tracked>().require_grad();
+            let mut gradients = apply(x.clone(), 2).sum().backward();
+            x.grad_remove(&mut gradients).expect("x was tracked")
+        };
+        let expected = gradient(in_turn).into_data();
+        let expected = expected.to_vec::<f32>().expect("floats");
+        assert_close(gradient(together), &expected, 1e-5);
+        // Without a gradient the tracked backend takes the short way too.
+        let y = together(input::<Tracked>(), 1).inner();
+        let expected = in_turn(input::<Flex>(), 1).into_data();
+        assert_close(y, &expected.to_vec::<f32>().expect("floats"), 1e-5);
+    }
+
+    /// A projection of 6 channels to 5, with gates and a residual.
+    fn projected<B: Backend>(x: Tensor<B, 4>, fused: bool) -> Tensor<B, 4> {
+        let device = Default::default();
+        let values = |count: i64| Tensor::<B, 1, Int>::arange(0..count, &device).float();
+        let weight = (values(30) * 0.7).sin().reshape([5, 6, 1, 1]);
+        let bias = (values(5) * 0.3).cos();
+        let gate = (values(12) * 0.9).cos().reshape([2, 6, 1, 1]);
+        let residual = (values(2 * 5 * 9 * 7) * 0.11).sin().reshape([2, 5, 9, 7]);
+        let convolution = Convolution {
+            stride: 1,
+            padding: Padding::Same,
+            groups: 1,
+        };
+        if !fused {
+            let x = scale_channels(x, gate);
+            return (conv2d(x, weight, Some(bias), convolution) + residual).clamp_min(0.0);
+        }
+        let prepared = Prepared::default();
+        let frozen = Frozen {
+            weight,
+            bias: Some(bias),
+            convolution,
+            activation: Activation::Relu,
+            prepared: &prepared,
+        };
+        gated_conv2d(x, gate, frozen, Some(residual))
+    }
+
+    #[test]
+    fn gates_are_part_of_a_convolution() {
+        let expected = projected(input::<Flex>(), false).into_data();
+        let expected = expected.to_vec::<f32>().expect("floats");
+        assert_close(projected(input::<Flex>(), true), &expected, 1e-5);
+        type Tracked = burn_autodiff::Autodiff<Flex>;
+        let [one, two] = [true, false].map(|fused| {
+            let x = input::<Tracked>().require_grad();
+            let mut gradients = projected(x.clone(), fused).sum().backward();
+            x.grad_remove(&mut gradients).expect("x was tracked")
+        });
+        let expected = two.into_data().to_vec::<f32>().expect("floats");
+        assert_close(one, &expected, 1e-5);
     }
 }

@@ -31,7 +31,9 @@ pub use angle::{map_cosines, position_cosines, unit_channels};
 pub use arrange::{depth_to_space, join_channels};
 pub use blur::gaussian_blur;
 pub use channels::{position_mean, scale_channels};
-pub use conv::{Convolution, Prepared, Tail, conv2d, conv2d_with};
+pub use conv::{
+    Convolution, Frozen, Prepared, Tail, conv2d, conv2d_with, expanded_depthwise, gated_conv2d,
+};
 pub(crate) use cpu::reuse;
 pub use cpu::{KERNELS_VARIABLE, Kernels, Precision, computes_on_cpu, has_kernels};
 pub use halves::{add, mean_pool_2x2, upsample_nearest_2x};

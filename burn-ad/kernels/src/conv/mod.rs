@@ -10,6 +10,8 @@
 mod algorithm;
 mod direct;
 mod epilogue;
+pub mod expanded;
+pub mod gated;
 mod geometry;
 pub mod gradient;
 mod narrow;

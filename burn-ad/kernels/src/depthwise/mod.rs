@@ -11,9 +11,10 @@ pub use weights::weight_gradient;
 use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::layout::transpose;
+use crate::parallel::Scattered;
 use crate::rows::for_rows;
 use crate::window::{Map, Window};
-use slide::{Run, Slide};
+pub(crate) use slide::{Run, Slide};
 
 /// Weights `[channels, 1, height, width]` to the order that the kernels read,
 /// `[height * width, channels]`.
@@ -52,7 +53,7 @@ pub struct Depthwise<'a> {
 }
 
 impl Depthwise<'_> {
-    fn check(&self, map: Map) {
+    pub(crate) fn check(&self, map: Map) {
         let taps = self.window.kernel[0] * self.window.kernel[1];
         assert_eq!(
             self.weight.len(),
@@ -79,7 +80,17 @@ pub fn forward(isa: Isa, x: &[f32], map: Map, depthwise: &Depthwise<'_>, out: &m
     assert_eq!(x.len(), map.len(), "values to convolve");
     assert_eq!(out.len(), size.len(), "convolved values");
     depthwise.check(map);
-    let rows: Vec<Vec<(usize, usize)>> = (0..size.height)
+    let (rows, runs) = windows(window, map, size);
+    slide(isa, (x, map), (out, size), depthwise, &rows, &runs);
+}
+
+/// For [`Slide`]: rows and runs of a convolution of `map` to `size`.
+pub(crate) fn windows(
+    window: &Window,
+    map: Map,
+    size: Map,
+) -> (Vec<Vec<(usize, usize)>>, Vec<Run>) {
+    let rows = (0..size.height)
         .map(|row| {
             let span = window.rows(row, map.height);
             (span.first..).zip(span.taps).collect()
@@ -108,7 +119,7 @@ pub fn forward(isa: Isa, x: &[f32], map: Map, depthwise: &Depthwise<'_>, out: &m
         runs.push(run(first, count));
     }
     runs.extend((first + count..size.width).map(|column| run(column, 1)));
-    slide(isa, (x, map), (out, size), depthwise, &rows, &runs);
+    (rows, runs)
 }
 
 /// Gradient with respect to the input, of the size of `map`, from the gradient `grad` before bias and
@@ -186,15 +197,19 @@ fn slide(
     let taps = depthwise.window.kernel[0] * depthwise.window.kernel[1];
     // A multiply-add costs some fourth of what a value from memory does.
     for_rows(out, row, row * taps.div_ceil(4), |first, out| {
+        let count = out.len() / row;
         isa.run(Slide {
             x,
             from,
+            above: 0,
             to,
             depthwise,
             rows,
             runs,
-            first,
-            out,
+            lines: first..first + count,
+            channels: 0..to.channels,
+            out: &Scattered::new(out),
+            first: 0,
         });
     });
 }

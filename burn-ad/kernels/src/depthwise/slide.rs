@@ -2,16 +2,19 @@
 // Cells are read through pointers: a bounds check for each multiply-add would cost more than it.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::Depthwise;
 use crate::activation::Activation;
+use crate::parallel::Scattered;
 use crate::simd_math::{activate, mul_add};
 use crate::vector::{Access, Part, Whole};
 use crate::window::Map;
 
 /// Cells of an output row that have the same taps.
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Column of the first cell, and columns from one to the next.
     pub(super) to: usize,
     pub(super) to_step: usize,
@@ -24,19 +27,29 @@ pub(super) struct Run {
     pub(super) taps: Vec<(usize, usize)>,
 }
 
-/// Rows of `out` from `first` on.
-pub(super) struct Slide<'a> {
-    pub(super) x: &'a [f32],
-    pub(super) from: Map,
-    pub(super) to: Map,
-    pub(super) depthwise: &'a Depthwise<'a>,
+/// Some channels of some output rows.
+pub(crate) struct Slide<'a> {
+    pub(crate) x: &'a [f32],
+    /// What `x` has: some rows of each image, some channels.
+    pub(crate) from: Map,
+    /// Rows of an image above those that `x` has.
+    pub(crate) above: usize,
+    /// Size of the whole output.
+    pub(crate) to: Map,
+    pub(crate) depthwise: &'a Depthwise<'a>,
     /// For each row of an output image, for each row of taps: row of the input image, row of the
     /// kernel.
-    pub(super) rows: &'a [Vec<(usize, usize)>],
+    pub(crate) rows: &'a [Vec<(usize, usize)>],
     /// Every column of a row once.
-    pub(super) runs: &'a [Run],
-    pub(super) first: usize,
-    pub(super) out: &'a mut [f32],
+    pub(crate) runs: &'a [Run],
+    /// Output rows, counted over the images of `x`.
+    pub(crate) lines: Range<usize>,
+    /// Channels; the first one is the first of `x`.
+    pub(crate) channels: Range<usize>,
+    /// No other thread may touch these channels of these rows.
+    pub(crate) out: &'a Scattered<'a>,
+    /// Row of `out` for the first of `lines`.
+    pub(crate) first: usize,
 }
 
 impl WithSimd for Slide<'_> {
@@ -45,33 +58,35 @@ impl WithSimd for Slide<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (from, to, depthwise) = (self.from, self.to, self.depthwise);
-        let channels = to.channels;
+        let (all, channels) = (to.channels, self.channels.len());
         let [_, kernel_width] = depthwise.window.kernel;
-        assert_eq!(from.channels, channels);
+        assert!(channels <= from.channels && self.channels.end <= all);
+        let weight = &depthwise.weight[self.channels.start..];
+        let bias = depthwise.bias.map(|bias| &bias[self.channels.clone()]);
         let (mut taps, mut ends) = (Vec::new(), Vec::new());
-        for (index, out) in self.out.chunks_exact_mut(to.width * channels).enumerate() {
-            let (image, row) = (
-                (self.first + index) / to.height,
-                (self.first + index) % to.height,
-            );
-            let cells = from.height * from.width * channels;
+        for (index, line) in self.lines.clone().enumerate() {
+            let (image, row) = (line / to.height, line % to.height);
+            let cells = from.height * from.width * from.channels;
             let x = &self.x[image * cells..][..cells];
+            let begin = (self.first + index) * to.width * all;
+            let out = self.out.pointer(begin..begin + to.width * all);
             taps.clear();
             ends.clear();
             for run in self.runs {
                 let begin = taps.len();
                 for &(y, ky) in &self.rows[row] {
                     for &(dx, kx) in &run.taps {
-                        let place = (y * from.width + run.from + dx) * channels;
-                        taps.push((place, (ky * kernel_width + kx) * channels));
+                        let row = y - self.above;
+                        let place = (row * from.width + run.from + dx) * from.channels;
+                        taps.push((place, (ky * kernel_width + kx) * all));
                     }
                 }
                 ends.push(taps.len());
                 // Once a run instead of once a multiply-add.
                 let last = run.count - 1;
-                let reach = last * run.from_step * channels + channels;
-                let fits = |&(place, weight): &(usize, usize)| {
-                    place + reach <= x.len() && weight + channels <= depthwise.weight.len()
+                let reach = last * run.from_step * from.channels + channels;
+                let fits = |&(place, at): &(usize, usize)| {
+                    place + reach <= x.len() && at + channels <= weight.len()
                 };
                 assert!(taps[begin..].iter().all(fits) && run.to + last * run.to_step < to.width);
             }
@@ -81,21 +96,21 @@ impl WithSimd for Slide<'_> {
                 let mut begin = 0;
                 for (run, &end) in self.runs.iter().zip(&ends) {
                     let line = Line {
-                        x: x[channel..].as_ptr(),
-                        step: run.from_step * channels,
+                        x: x.as_ptr().wrapping_add(channel),
+                        step: run.from_step * from.channels,
                         taps: &taps[begin..end],
-                        weight: depthwise.weight[channel..].as_ptr(),
-                        bias: depthwise.bias.map(|bias| &bias[channel..]),
+                        weight: weight[channel..].as_ptr(),
+                        bias: bias.map(|bias| &bias[channel..]),
                         activation: depthwise.activation,
-                        out: out[run.to * channels + channel..].as_mut_ptr(),
-                        out_step: run.to_step * channels,
+                        out: out.wrapping_add(run.to * all + self.channels.start + channel),
+                        out_step: run.to_step * all,
                         channels: strip.min(channels - channel),
                     };
                     // SAFETY: every tap of every cell of the run begins at most `reach - channels`
                     // behind its place, so its `channels` values lie in `x`; those of its weights lie
-                    // in `weight`, those of each cell in `out`; all checked above. The bias has
-                    // `channels` values (`Depthwise::check`). The line takes those of them that are
-                    // in the strip. `out` is borrowed exclusively.
+                    // in `weight`, those of each cell in the row at `out`; all checked above. The bias
+                    // has `channels` values. The line takes those of them that are in the strip. No
+                    // other thread has these channels of the row.
                     unsafe { line.run(simd, run.count) };
                     begin = end;
                 }

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn_ad_kernels::conv::expanded::{self, Expand};
 use burn_ad_kernels::conv::gradient::{self, Layer};
-use burn_ad_kernels::conv::{self, Algorithm, Epilogue, Geometry, Weights};
+use burn_ad_kernels::conv::{self, Algorithm, Epilogue, Geometry, Weights, gated};
 use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::{Activation as KernelActivation, Isa, Map as Size, Window, channels};
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -14,7 +15,7 @@ use burn_flex::{Flex, FlexTensor};
 use super::buffers;
 use super::elementwise;
 use super::settings::{Kernels, Precision};
-use super::tensor::{Cpu, Map, contiguous, dims, tensor, values};
+use super::tensor::{Cpu, Map, contiguous, dims, size, tensor, values};
 use super::tracking::{into_tracked, needs_gradient, node, take_gradient, without_history};
 use crate::ops::{Activation, Convolution};
 
@@ -285,6 +286,108 @@ pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
         Some(packed) => plan.forward(&x, &packed.get(&weight, plan.form()), epilogue),
         None => plan.forward_once(&x, &contiguous(weight), epilogue),
     };
+    x.give_back();
+    if let Some(residual) = residual {
+        residual.give_back();
+    }
+    without_history(tracked, out.into_tensor())
+}
+
+/// A convolution with weights that stay the same.
+pub(crate) struct Fixed<'a> {
+    pub(crate) weight: Cpu,
+    pub(crate) bias: Option<Cpu>,
+    pub(crate) activation: Activation,
+    pub(crate) convolution: Convolution,
+    pub(crate) packed: &'a Packed,
+}
+
+/// Whether [`expanded`] knows two convolutions with these weights: a 1x1 convolution to more channels and
+/// a depthwise one of these.
+pub(crate) fn is_expanded(
+    [first, second]: [[usize; 4]; 2],
+    [expand, depthwise]: [Convolution; 2],
+    channels: usize,
+) -> bool {
+    is_pointwise(first, expand, channels) && is_depthwise(second, depthwise, first[0])
+}
+
+/// Whether each output position sees one input position, all channels of it.
+pub(crate) fn is_pointwise(weight: [usize; 4], convolution: Convolution, channels: usize) -> bool {
+    weight[1..] == [channels, 1, 1]
+        && (convolution.stride, convolution.groups) == (1, 1)
+        && convolution.padding.sides(1, 1, 1) == (0, 0)
+}
+
+impl Fixed<'_> {
+    /// Whether a gradient flows to its weights.
+    pub(crate) fn needs_gradient(&self) -> bool {
+        needs_gradient(&self.weight) || self.bias.as_ref().is_some_and(needs_gradient)
+    }
+}
+
+/// Both convolutions of [`is_expanded`] without the map between them; no gradient flows through.
+pub(crate) fn expanded(kernels: Kernels, x: Cpu, [expand, depthwise]: [Fixed<'_>; 2]) -> Cpu {
+    let tracked = matches!(x, Cpu::Tracked(_));
+    let x = Map::of(kernels, x.into_primitive());
+    let weights = [expand.weight, depthwise.weight].map(Cpu::into_primitive);
+    let biases = [expand.bias, depthwise.bias]
+        .map(|bias| bias.map(|bias| contiguous(bias.into_primitive())));
+    let dense = Plan::new(kernels, x.dims(), dims(&weights[0]), expand.convolution);
+    let [batch, _, height, width] = x.dims();
+    let between = [batch, dims(&weights[0])[0], height, width];
+    let plan = Plan::new(kernels, between, dims(&weights[1]), depthwise.convolution);
+    let first = expand.packed.get(&weights[0], dense.form());
+    let second = depthwise.packed.get(&weights[1], plan.form());
+    let (Kernel::Dense(first), Kernel::Depthwise(second)) = (&*first, &*second) else {
+        unreachable!("a dense convolution and a depthwise one");
+    };
+    let out = plan.output(|out| {
+        let expand = Expand {
+            weights: first,
+            bias: biases[0].as_ref().map(values),
+            activation: elementwise::of(expand.activation),
+        };
+        let depthwise = Depthwise {
+            window: plan.window(),
+            weight: second,
+            bias: biases[1].as_ref().map(values),
+            activation: elementwise::of(depthwise.activation),
+        };
+        expanded::forward(x.values(), size(x.dims()), expand, &depthwise, out);
+    });
+    x.give_back();
+    without_history(tracked, out.into_tensor())
+}
+
+/// `activation(conv(x * gate) + bias + residual)` of a convolution with a kernel of 1x1; no gradient flows
+/// through.
+pub(crate) fn gated(
+    kernels: Kernels,
+    (x, gate): (Cpu, Cpu),
+    fixed: Fixed<'_>,
+    residual: Option<Cpu>,
+) -> Cpu {
+    let tracked = matches!(x, Cpu::Tracked(_));
+    let x = Map::of(kernels, x.into_primitive());
+    let gate = contiguous(gate.into_primitive());
+    let weight = fixed.weight.into_primitive();
+    let bias = fixed.bias.map(|bias| contiguous(bias.into_primitive()));
+    let residual = residual.map(|residual| Map::of(kernels, residual.into_primitive()));
+    let plan = Plan::new(kernels, x.dims(), dims(&weight), fixed.convolution);
+    let kernel = fixed.packed.get(&weight, plan.form());
+    let Kernel::Dense(weights) = &*kernel else {
+        unreachable!("a dense convolution");
+    };
+    let epilogue = Epilogue {
+        bias: bias.as_ref().map(values),
+        residual: residual.as_ref().map(Map::values),
+        activation: elementwise::of(fixed.activation),
+    };
+    let out = plan.output(|out| {
+        let map = size(x.dims());
+        gated::forward(x.values(), map, values(&gate), weights, epilogue, out);
+    });
     x.give_back();
     if let Some(residual) = residual {
         residual.give_back();
