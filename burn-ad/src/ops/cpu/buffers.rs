@@ -5,6 +5,7 @@
 //! keeps the memory for the next output.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use burn_flex::{FlexTensor, Layout};
 
@@ -18,13 +19,17 @@ const PATIENCE: u64 = 4096;
 const SMALLEST: usize = 4 << 10;
 
 thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { takes: 0, memory: Vec::new() }) };
+    static KEPT: RefCell<Kept> = RefCell::new(Kept::default());
 }
 
 /// Memory that waits, longest first.
+#[derive(Default)]
 struct Kept {
     /// Calls of `take` so far.
     takes: u64,
+    /// How many of a length were taken and have not come back: as many of that length may come, from
+    /// wherever. More would never be asked for.
+    missing: HashMap<usize, usize>,
     /// Each with the number of calls when it came.
     memory: Vec<(u64, Vec<f32>)>,
 }
@@ -32,6 +37,7 @@ struct Kept {
 impl Kept {
     fn take(&mut self, length: usize) -> Option<Vec<f32>> {
         self.takes += 1;
+        *self.missing.entry(length).or_default() += 1;
         // Only as long as it is: to lengthen a vector that was cut is to clear what is added.
         let fits = |memory: &Vec<f32>| (length..=length + length / 8).contains(&memory.len());
         let fitting = (0..self.memory.len()).filter(|&index| fits(&self.memory[index].1));
@@ -40,6 +46,10 @@ impl Kept {
     }
 
     fn keep(&mut self, memory: Vec<f32>) {
+        let Some(missing @ 1..) = self.missing.get_mut(&memory.len()) else {
+            return;
+        };
+        *missing -= 1;
         self.memory.push((self.takes, memory));
         let mut total: usize = self
             .memory
@@ -60,7 +70,11 @@ impl Kept {
 
 /// `length` values of any content; the caller writes all of them.
 pub(crate) fn take(length: usize) -> Vec<f32> {
-    let Some(mut values) = KEPT.with_borrow_mut(|kept| kept.take(length)) else {
+    let kept = match length {
+        0..SMALLEST => None,
+        _ => KEPT.with_borrow_mut(|kept| kept.take(length)),
+    };
+    let Some(mut values) = kept else {
         // Pages that the system clears when the threads of the kernel first write to them.
         return vec![0.0; length];
     };
@@ -83,7 +97,7 @@ pub(crate) fn give_back(tensor: FlexTensor) {
 
 /// Keeps memory for the next that [`take`] asks for.
 pub(crate) fn keep(memory: Vec<f32>) {
-    if memory.capacity() >= SMALLEST {
+    if memory.len() >= SMALLEST {
         KEPT.with_borrow_mut(|kept| kept.keep(memory));
     }
 }
@@ -115,22 +129,30 @@ mod tests {
 
     #[test]
     fn memory_that_nobody_asks_for_is_given_up() {
-        let mut kept = Kept {
-            takes: 0,
-            memory: Vec::new(),
-        };
+        let mut kept = Kept::default();
+        assert!(kept.take(5000).is_none());
         kept.keep(vec![0.0; 5000]);
         for _ in 0..PATIENCE {
             assert!(kept.take(100_000).is_none());
+            assert!(kept.take(6000).is_none());
             kept.keep(vec![0.0; 6000]);
             assert!(kept.take(6000).is_some());
         }
-        // Only the one that came last is left, besides those that came a short while ago.
-        kept.keep(vec![0.0; 7000]);
-        assert!(kept.take(6500).is_some_and(|memory| memory.len() == 7000));
-        assert!(
-            kept.take(5000).is_none(),
-            "too long ones are left for others"
-        );
+        // Only what came a short while ago is left.
+        kept.keep(vec![0.0; 6000]);
+        assert!(kept.take(5000).is_none());
+    }
+
+    #[test]
+    fn no_more_comes_in_than_went_out() {
+        let mut kept = Kept::default();
+        kept.keep(vec![0.0; 5000]);
+        assert!(kept.take(5000).is_none(), "nobody had asked for it");
+        kept.keep(vec![0.0; 5000]);
+        kept.keep(vec![0.0; 5000]);
+        // A length that nearly fits is taken, one that is far too long is left.
+        assert!(kept.take(4000).is_none());
+        assert!(kept.take(4900).is_some_and(|memory| memory.len() == 5000));
+        assert!(kept.take(5000).is_none());
     }
 }
