@@ -89,7 +89,7 @@ pub(crate) struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The backend; sets the number of threads on the way.
+    /// The backend; makes the threads that compute, so it comes before any work for them.
     fn prepare(&self) -> Result<BackendChoice> {
         let threads = self.threads.unwrap_or_else(default_threads);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -101,8 +101,9 @@ impl MachineArgs {
         } else {
             pool
         };
-        pool.build_global()
-            .map_err(|error| Error::usage(format!("--threads {threads}: {error}")))?;
+        pool.build_global().map_err(|error| {
+            Error::usage(format!("no {threads} threads to compute on: {error}"))
+        })?;
         let compiled = || BackendName::ALL.into_iter().find(|name| name.is_compiled());
         let name = self.backend.or_else(compiled).unwrap_or(BackendName::Flex);
         Ok(BackendChoice {

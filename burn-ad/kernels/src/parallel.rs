@@ -15,7 +15,7 @@ pub(crate) struct Scattered<'a> {
 }
 
 // SAFETY: it stands for a `&mut [f32]`, which may go to another thread; what each thread touches is
-// the duty of those who call `part`.
+// the duty of those who call `part`, or write through `pointer`.
 unsafe impl Send for Scattered<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Scattered<'_> {}

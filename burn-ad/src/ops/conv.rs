@@ -140,7 +140,7 @@ impl<'a, B: Backend> Frozen<'a, B> {
         }
     }
 
-    /// What was [opened](Self::open).
+    /// What was [opened](Self::open), with the same `prepared`.
     fn close(fixed: Fixed<'a>, prepared: &'a Prepared) -> Self {
         Self {
             weight: cpu::close(fixed.weight),
@@ -409,5 +409,24 @@ mod tests {
         });
         let expected = two.into_data().to_vec::<f32>().expect("floats");
         assert_close(one, &expected, 1e-5);
+    }
+
+    #[test]
+    fn views_of_one_storage_are_other_weights() {
+        let prepared = Prepared::default();
+        let plain = Convolution {
+            stride: 1,
+            padding: Padding::Symmetric(0),
+            groups: 1,
+        };
+        let weights = ramp([4, 2, 1, 1]);
+        for half in [0..2, 2..4] {
+            let weight = weights.clone().slice([half]);
+            let x = ramp([1, 2, 3, 3]);
+            let tail = Tail::default();
+            let expected = conv2d(x.clone(), weight.clone(), None, plain).into_data();
+            let y = conv2d_with(x, weight, None, plain, tail, Some(&prepared));
+            assert_close(y, &expected.to_vec::<f32>().expect("floats"), 0.0);
+        }
     }
 }

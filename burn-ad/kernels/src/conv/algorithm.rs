@@ -28,7 +28,7 @@ enum Use {
 
 /// Packed weights that a core's own cache holds.
 const NEAR: usize = 1 << 18;
-/// Packed weights from which on packing them writes to main memory.
+/// Packed weights beyond this are written to main memory when they are packed.
 const FAR: usize = 1 << 22;
 
 impl Algorithm {

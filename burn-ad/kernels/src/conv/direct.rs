@@ -47,8 +47,8 @@ impl Division {
         }
         // Few tasks: those that keep all threads busy to the end.
         let tiles = positions.div_ceil(ROWS);
-        let divisions = (1..=tiles.min(2 * threads)).flat_map(|blocks| {
-            (1..=panels.min(2 * threads)).map(move |groups| (tiles.div_ceil(blocks), groups))
+        let divisions = shares(tiles, 2 * threads).flat_map(|(_, block)| {
+            shares(panels, 2 * threads).map(move |(groups, _)| (block, groups))
         });
         let time = |&(block, groups): &(usize, usize)| {
             let tasks = tiles.div_ceil(block) * groups;
@@ -61,6 +61,20 @@ impl Division {
             groups,
         }
     }
+}
+
+/// Numbers of parts up to `most` that `count` can be dealt to, each with the size of the largest part; of
+/// those with equal sizes the first.
+fn shares(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let parts = 1..=count.min(most);
+    let sizes = parts.map(move |parts| (parts, count.div_ceil(parts)));
+    sizes
+        .scan(0, |before, (parts, size)| {
+            let new = size != *before;
+            *before = size;
+            Some(new.then_some((parts, size)))
+        })
+        .flatten()
 }
 
 /// `out[to] = epilogue(window * weights)` for all windows; `weights` are packed for `columns`.

@@ -67,7 +67,7 @@ pub fn forward(
     depthwise.check(between);
     assert_eq!(out.len(), size.len(), "convolved values");
     let isa = expand.weights.packed().isa;
-    if out.is_empty() || inputs == 0 || is_narrow(isa, outputs, inputs) {
+    if out.is_empty() || map.is_empty() || is_narrow(isa, outputs, inputs) {
         return in_turn(x, map, expand, depthwise, out);
     }
     let (rows, runs) = windows(&depthwise.window, between, size);
@@ -77,11 +77,12 @@ pub fn forward(
     let work = map.len() * outputs;
     let threads = rayon::current_num_threads();
     let parallel = work >= SERIAL && threads > 1;
-    let bands = bands(&depthwise.window, between, size, widest).max(if parallel {
-        (2 * threads).div_ceil(map.batch * panels)
-    } else {
-        1
-    });
+    let mut bands = bands(&depthwise.window, between, size, widest);
+    if parallel {
+        // Not so many that they mostly repeat what their neighbours expand.
+        let most = size.height.div_ceil(2 * depthwise.window.kernel[0]);
+        bands = bands.max((2 * threads).div_ceil(map.batch * panels).min(most));
+    }
     let band = size.height.div_ceil(bands);
     let bands = size.height.div_ceil(band);
     let out = Scattered::new(out);
@@ -112,8 +113,8 @@ pub fn forward(
 
 /// Bands of output rows whose inputs fit [`PART`] in `widest` channels.
 fn bands(window: &crate::Window, between: Map, size: Map, widest: usize) -> usize {
-    let seen = PART / (between.width * widest);
-    let rows = seen.saturating_sub(window.kernel[0]) / window.stride[0] + 1;
+    let fitting = PART / (between.width * widest);
+    let rows = fitting.saturating_sub(window.kernel[0]) / window.stride[0] + 1;
     size.height.div_ceil(rows)
 }
 
@@ -182,7 +183,7 @@ impl Pass<'_> {
                 lines: lines.clone(),
                 channels: start..outputs.min(start + width),
                 out: self.out,
-                first: image * self.size.height + lines.start,
+                out_row: image * self.size.height + lines.start,
             });
         });
     }

@@ -55,7 +55,7 @@ impl WithSimd for Product<'_> {
                 let start = panel.first * S::F32_LANES * total;
                 let width = panel.width * S::F32_LANES;
                 let weights = &self.weights[start + chunk.before * width..];
-                // The same part of the next panel: what follows, where the whole panel is taken.
+                // The same part of the next panel; where sums are not cut, this is simply what follows.
                 let ahead = weights.as_ptr().wrapping_add(width * total);
                 let weights = &weights[..chunk.runs.total() * width];
                 let step = Step {

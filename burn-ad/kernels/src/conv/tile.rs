@@ -120,13 +120,15 @@ pub(super) fn chunks(runs: Runs, size: usize) -> impl Iterator<Item = Chunk> {
 pub(super) struct Ahead {
     /// Only an address: it is never read through.
     next: *const f32,
-    /// Lines fetched at once, and summed values from one time to the next.
+    /// Lines that are fetched at once.
     lines: usize,
+    /// Summed values from one time to the next.
     pause: usize,
 }
 
 impl Ahead {
-    /// What tile `index` of `count` fetches of the `width` values for each summed one from `from` on.
+    /// What tile `index` of `count` fetches of the `width` values for each summed one from `from` on,
+    /// which need not be valid.
     #[inline(always)]
     pub(super) fn share(
         from: *const f32,

@@ -209,7 +209,7 @@ fn slide(
             lines: first..first + count,
             channels: 0..to.channels,
             out: &Scattered::new(out),
-            first: 0,
+            out_row: 0,
         });
     });
 }

@@ -49,7 +49,7 @@ pub(crate) struct Slide<'a> {
     /// No other thread may touch these channels of these rows.
     pub(crate) out: &'a Scattered<'a>,
     /// Row of `out` for the first of `lines`.
-    pub(crate) first: usize,
+    pub(crate) out_row: usize,
 }
 
 impl WithSimd for Slide<'_> {
@@ -68,7 +68,7 @@ impl WithSimd for Slide<'_> {
             let (image, row) = (line / to.height, line % to.height);
             let cells = from.height * from.width * from.channels;
             let x = &self.x[image * cells..][..cells];
-            let begin = (self.first + index) * to.width * all;
+            let begin = (self.out_row + index) * to.width * all;
             let out = self.out.pointer(begin..begin + to.width * all);
             taps.clear();
             ends.clear();
@@ -76,8 +76,8 @@ impl WithSimd for Slide<'_> {
                 let begin = taps.len();
                 for &(y, ky) in &self.rows[row] {
                     for &(dx, kx) in &run.taps {
-                        let row = y - self.above;
-                        let place = (row * from.width + run.from + dx) * from.channels;
+                        let seen = y - self.above;
+                        let place = (seen * from.width + run.from + dx) * from.channels;
                         taps.push((place, (ky * kernel_width + kx) * all));
                     }
                 }
@@ -196,7 +196,8 @@ impl Line<'_> {
                     *sum = Whole.load(simd, bias.as_ptr().add(channel + n * S::F32_LANES));
                 }
             }
-            let x = self.x.add(cell * self.step + channel);
+            // Without taps there may be no cells to point into.
+            let x = self.x.wrapping_add(cell * self.step + channel);
             let weights = self.weight.add(channel);
             for &(place, weight) in self.taps {
                 let (x, weight) = (x.add(place), weights.add(weight));
@@ -249,7 +250,8 @@ impl Line<'_> {
                 None => simd.splat_f32s(0.0),
             };
             let mut sums = [start; N];
-            let x = self.x.add(cell * self.step + channel);
+            // Without taps there may be no cells to point into.
+            let x = self.x.wrapping_add(cell * self.step + channel);
             let weights = self.weight.add(channel);
             for &(place, weight) in self.taps {
                 let weight = access.load(simd, weights.add(weight));

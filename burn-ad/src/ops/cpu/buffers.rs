@@ -22,13 +22,13 @@ thread_local! {
     static KEPT: RefCell<Kept> = RefCell::new(Kept::default());
 }
 
-/// Memory that waits, longest first.
+/// Memory that waits, oldest first.
 #[derive(Default)]
 struct Kept {
     /// Calls of `take` so far.
     takes: u64,
     /// How many of a length were taken and have not come back: as many of that length may come, from
-    /// wherever. More would never be asked for.
+    /// wherever. What was taken long ago counts no more.
     missing: HashMap<usize, usize>,
     /// Each with the number of calls when it came.
     memory: Vec<(u64, Vec<f32>)>,
@@ -37,6 +37,10 @@ struct Kept {
 impl Kept {
     fn take(&mut self, length: usize) -> Option<Vec<f32>> {
         self.takes += 1;
+        if self.takes.is_multiple_of(PATIENCE) {
+            self.missing.clear();
+            self.give_up();
+        }
         *self.missing.entry(length).or_default() += 1;
         // Only as long as it is: to lengthen a vector that was cut is to clear what is added.
         let fits = |memory: &Vec<f32>| (length..=length + length / 8).contains(&memory.len());
@@ -51,6 +55,11 @@ impl Kept {
         };
         *missing -= 1;
         self.memory.push((self.takes, memory));
+        self.give_up();
+    }
+
+    /// Lets go what is too much, and what nobody has asked for.
+    fn give_up(&mut self) {
         let mut total: usize = self
             .memory
             .iter()
@@ -85,7 +94,9 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
 /// Keeps the memory of a tensor that nobody else uses.
 pub(crate) fn give_back(tensor: FlexTensor) {
     let values = tensor.layout().num_elements();
-    if values < SMALLEST || !tensor.is_unique() || tensor.layout().start_offset() != 0 {
+    // A part of a larger storage would be copied.
+    let whole = tensor.bytes().len() == values * size_of::<f32>();
+    if values < SMALLEST || !tensor.is_unique() || !whole {
         return;
     }
     let flat = Layout::contiguous(vec![values].into());

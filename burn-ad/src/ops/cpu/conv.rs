@@ -51,8 +51,14 @@ enum Kernel {
 impl Packed {
     fn get(&self, weight: &FlexTensor, form: Form) -> Arc<Kernel> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = |tensor: &FlexTensor| tensor.bytes().as_ptr();
-        entries.retain(|entry| address(&entry.source) == address(weight));
+        // Views of one storage are other weights.
+        entries.retain(|entry| {
+            let (old, new) = (entry.source.layout(), weight.layout());
+            entry.source.bytes().as_ptr() == weight.bytes().as_ptr()
+                && old.start_offset() == new.start_offset()
+                && old.shape() == new.shape()
+                && old.strides() == new.strides()
+        });
         if let Some(entry) = entries.iter().find(|entry| entry.form == form) {
             return entry.kernel.clone();
         }
@@ -499,10 +505,10 @@ impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
             gradients.register::<Flex>(node.id, dx);
         }
         if let Some(node) = parents.next().flatten() {
-            let mut dw = buffers::take(shape.iter().product());
-            if plan.depthwise {
+            let length = shape.iter().product();
+            let dw = if plan.depthwise {
                 let (size, window) = (plan.size(), plan.window());
-                let mut packed = vec![0.0; dw.len()];
+                let mut packed = vec![0.0; length];
                 depthwise::weight_gradient(
                     kernels.isa,
                     x.values(),
@@ -511,10 +517,12 @@ impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
                     dy.values(),
                     &mut packed,
                 );
-                dw = depthwise::unpack(kernels.isa, &packed, shape[0]);
+                depthwise::unpack(kernels.isa, &packed, shape[0])
             } else {
+                let mut dw = buffers::take(length);
                 gradient::weight(&plan.layer(), x.values(), dy.values(), &mut dw);
-            }
+                dw
+            };
             gradients.register::<Flex>(node.id, tensor(dw, &shape));
         }
         if let Some(node) = parents.next().flatten() {
