@@ -308,7 +308,7 @@ pub(crate) struct Fixed<'a> {
     pub(crate) packed: &'a Packed,
 }
 
-/// Whether [`expanded`] knows two convolutions with these weights: a 1x1 convolution to more channels and
+/// Whether [`expanded()`] knows two convolutions with these weights: a 1x1 convolution to more channels and
 /// a depthwise one of these.
 pub(crate) fn is_expanded(
     [first, second]: [[usize; 4]; 2],
