@@ -109,7 +109,7 @@ class Bgad:
         size = min(schedule["chunk"], len(chosen))
         for chunk in chosen[:len(chosen) // size * size].split(size):
             z, log_det = self.stacks[level](vectors[chunk], [self.codes[level][chunk % positions]])
-            loss = self.loss(log_likelihood(z, log_det), marks[chunk], bounded)
+            loss = self.loss(flow_step.log_likelihood(z, log_det), marks[chunk], bounded)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -132,7 +132,7 @@ class Bgad:
         side, found = self.sides[level], []
         for some in vectors.split(self.backbone.batch):
             z, log_det = self.stacks[level](some.flatten(0, 1), [self.codes[level].repeat(len(some), 1)])
-            found.append(log_likelihood(z, log_det).view(-1, side, side))
+            found.append(flow_step.log_likelihood(z, log_det).view(-1, side, side))
         return torch.cat(found)
 
     def maps(self, likelihoods):
@@ -149,8 +149,3 @@ class Bgad:
 
     def state(self):
         return dict(flows=[stack.state_dict() for stack in self.stacks], maxima=self.maxima, top=self.top)
-
-
-def log_likelihood(z, log_det):
-    channels = z.shape[1]
-    return (log_det - 0.5 * z.square().sum(1) - 0.5 * channels * math.log(2 * math.pi)) / channels

@@ -28,11 +28,10 @@ from pathlib import Path
 import torch
 
 import works
-from flow_step import machine
+from flow_step import DISTURBED, IDLE, machine
 
 OURS = "burn-ad"
 MOST_RUNS = 50
-IDLE = 0.5  # load, the mean of a minute
 
 
 class Worker:
@@ -113,7 +112,7 @@ def markdown(rows, facts):
               f"{facts['device']}, burn-ad {facts['burn_ad']['versions']['burn_ad']} on {facts['burn_ad']['backend']}; {facts['rounds']} rounds; "
               f"load {facts['load_before'][0]} before, {facts['load_after'][0]} after; {facts['date']}"]
     if facts["load_before"][0] > IDLE:
-        lines += ["", "**Other programs were running: these figures say nothing about idle cores.**"]
+        lines += ["", DISTURBED]
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,8 @@ import time
 LEVELS = [(64, 40), (32, 72), (16, 200)]  # side of the feature map, channels
 CHUNK, POSITION, BLOCKS, BATCH = 4096, 128, 8, 32
 OURS, FREIA = "ours", "FrEIA"
+IDLE = 0.5  # load, the mean of a minute
+DISTURBED = "**Other programs were running: these figures say nothing about idle cores.**"
 
 
 def flow(channels):
@@ -52,13 +54,16 @@ def flow(channels):
     return stack
 
 
+def log_likelihood(z, log_det):
+    """Of each vector, a channel."""
+    channels = z.shape[1]
+    return (log_det - 0.5 * z.square().sum(1) - 0.5 * channels * math.log(2 * math.pi)) / channels
+
+
 def step(stack, optimiser, x, condition):
     import torch
 
-    z, log_det = stack(x, [condition])
-    channels = x.shape[1]
-    log_p = log_det - 0.5 * z.square().sum(1) - 0.5 * channels * math.log(2 * math.pi)
-    loss = -torch.nn.functional.logsigmoid(log_p / channels).mean()
+    loss = -torch.nn.functional.logsigmoid(log_likelihood(*stack(x, [condition]))).mean()
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
@@ -114,10 +119,14 @@ def child_sub_epoch(images):
     print(json.dumps(dict(images=images, steps=steps, seconds=time.perf_counter() - start)), flush=True)
 
 
+def environment(threads):
+    """What a child of either side needs to use so many threads."""
+    return os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
+
+
 def measure(program, arguments, threads):
     """Median of the seconds that one call prints."""
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
-    result = subprocess.run([*program, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run([*program, *arguments], env=environment(threads), stdout=subprocess.PIPE, text=True, check=True)
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     return statistics.median(line["seconds"] for line in lines)
 

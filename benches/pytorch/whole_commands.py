@@ -40,9 +40,10 @@ import tempfile
 import time
 from pathlib import Path
 
-# Nothing large is imported here: a child's peak memory begins with that of its parent.
+from flow_step import DISTURBED, IDLE, environment
+
+# Nothing large is imported here, nor by flow_step: a child's peak memory begins with that of its parent.
 OURS, PYTORCH = "burn-ad", "PyTorch"
-IDLE = 0.5  # load, the mean of a minute
 BGAD = ["--method", "bgad", "--size", "128", "--fit", "squash", "--anomalies-per-kind", "10",
         "--set", "method.schedule.meta_epochs=6", "--set", "method.schedule.sub_epochs=4", "--set", "method.schedule.warm_up=1",
         "--set", "method.schedule.vector_share=0.1", "--set", "method.schedule.chunk=1024",
@@ -55,10 +56,9 @@ SCORES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "
 
 def run(command, options, log):
     """(seconds, MiB) of a process."""
-    threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
     with open(log, "ab") as output:
         start = time.perf_counter()
-        process = subprocess.Popen([str(part) for part in command], env=os.environ | threads, stdout=output, stderr=output)
+        process = subprocess.Popen([str(part) for part in command], env=environment(options.threads), stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -208,7 +208,7 @@ def markdown(rows, facts):
               f"torch {facts['torch']} ({way}), {facts['burn_ad']}; {facts['rounds']} rounds; "
               f"load {facts['load_before']} before, {facts['load_after']} after; {facts['date']}"]
     if facts["load_before"] > IDLE:
-        lines += ["", "**Other programs were running: these figures say nothing about idle cores.**"]
+        lines += ["", DISTURBED]
     if facts["limit"]:
         lines += ["", f"**Only {facts['limit']} images: these figures say nothing about speed or quality.**"]
     return "\n".join(lines) + "\n"

@@ -83,15 +83,6 @@ impl WithTile for Transpose<'_> {
         } = self;
         let count = out.len() / rows;
         assert!(x.len() == rows * columns && first + count <= columns && out.len() == count * rows);
-        if rows == 3 {
-            // The channels of an image.
-            let plane = |row: usize| &x[row * columns + first..][..count];
-            let values = plane(0).iter().zip(plane(1)).zip(plane(2));
-            for (out, ((&red, &green), &blue)) in out.chunks_exact_mut(3).zip(values) {
-                out.copy_from_slice(&[red, green, blue]);
-            }
-            return;
-        }
         let whole_rows = rows / T::SIZE * T::SIZE;
         let whole_count = count / T::SIZE * T::SIZE;
         for column in (0..whole_count).step_by(T::SIZE) {
@@ -105,10 +96,13 @@ impl WithTile for Transpose<'_> {
                 }
             }
         }
-        for (column, out) in out.chunks_exact_mut(rows).enumerate() {
-            let done = if column < whole_count { whole_rows } else { 0 };
-            for (row, value) in out.iter_mut().enumerate().skip(done) {
-                *value = x[row * columns + first + column];
+        // What lies beside the tiles, such as all of an image, row by row.
+        for row in 0..rows {
+            let done = if row < whole_rows { whole_count } else { 0 };
+            let values = &x[row * columns + first + done..][..count - done];
+            let out = out.chunks_exact_mut(rows).skip(done);
+            for (out, value) in out.zip(values) {
+                out[row] = *value;
             }
         }
     }

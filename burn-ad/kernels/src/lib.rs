@@ -30,6 +30,8 @@ mod rows;
 mod simd_math;
 pub mod ssim;
 mod sums;
+#[cfg(test)]
+mod testing;
 pub mod unit;
 mod vector;
 mod window;

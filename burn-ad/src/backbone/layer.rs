@@ -6,9 +6,7 @@ use burn::prelude::*;
 use super::plan::ConvPlan;
 use super::spec::{Unit, UnitSpec};
 use crate::error::{Error, Result};
-use crate::ops::{
-    Activation, Convolution, Frozen, Prepared, Tail, conv2d_with, expanded_depthwise, gated_conv2d,
-};
+use crate::ops::{Activation, Convolution, Frozen, Prepared, expanded_depthwise, gated_conv2d};
 
 /// Where the values of a network come from, one unit at a time.
 pub(crate) type UnitSource<'a> = dyn FnMut(&UnitSpec) -> Result<Unit> + 'a;
@@ -106,17 +104,11 @@ impl<B: Backend> FrozenConv<B> {
         residual: Option<Tensor<B, 4>>,
         activation: Activation,
     ) -> Tensor<B, 4> {
-        conv2d_with(
-            x,
-            self.weight.val(),
-            Some(self.bias.val()),
-            self.convolution,
-            Tail {
-                residual,
-                activation,
-            },
-            Some(&self.prepared),
-        )
+        let frozen = Frozen {
+            activation,
+            ..self.frozen()
+        };
+        frozen.forward(x, residual)
     }
 
     /// The values on the host.

@@ -121,7 +121,11 @@ pub struct Frozen<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Frozen<'a, B> {
-    fn apply(self, x: Tensor<B, 4>, residual: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
+    /// `activation(conv2d(x) + residual)`.
+    ///
+    /// # Panics
+    /// As [`conv2d_with`].
+    pub fn forward(self, x: Tensor<B, 4>, residual: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
         let tail = Tail {
             residual,
             activation: self.activation,
@@ -140,15 +144,9 @@ impl<'a, B: Backend> Frozen<'a, B> {
         }
     }
 
-    /// What was [opened](Self::open), with the same `prepared`.
-    fn close(fixed: Fixed<'a>, prepared: &'a Prepared) -> Self {
-        Self {
-            weight: cpu::close(fixed.weight),
-            bias: fixed.bias.map(cpu::close),
-            activation: fixed.activation,
-            convolution: fixed.convolution,
-            prepared,
-        }
+    /// Whether a gradient flows to its weights; for a backend that has kernels.
+    fn is_tracked(&self) -> bool {
+        cpu::is_tracked(&self.weight) || self.bias.as_ref().is_some_and(cpu::is_tracked)
     }
 }
 
@@ -165,18 +163,20 @@ pub fn expanded_depthwise<B: Backend>(
     let [_, channels, _, _] = x.dims();
     let weights = [expand.weight.dims(), depthwise.weight.dims()];
     let convolutions = [expand.convolution, depthwise.convolution];
-    let kernels = cpu::kernels_for::<B>()
-        .filter(|_| cpu::conv::is_expanded(weights, convolutions, channels) && cpu::is_f32(&x));
-    let Some(kernels) = kernels else {
-        return depthwise.apply(expand.apply(x, None), None);
-    };
-    let prepared = [expand.prepared, depthwise.prepared];
-    let (x, [expand, depthwise]) = (cpu::open(x), [expand, depthwise].map(Frozen::open));
-    if !cpu::needs_gradient(&x) && !expand.needs_gradient() && !depthwise.needs_gradient() {
-        return cpu::close(cpu::conv::expanded(kernels, x, [expand, depthwise]));
+    let kernels = cpu::kernels_for::<B>().filter(|_| {
+        cpu::conv::is_expanded(weights, convolutions, channels)
+            && cpu::is_f32(&x)
+            && !cpu::is_tracked(&x)
+            && !expand.is_tracked()
+            && !depthwise.is_tracked()
+    });
+    match kernels {
+        Some(kernels) => {
+            let fixed = [expand, depthwise].map(Frozen::open);
+            cpu::close(cpu::conv::expanded(kernels, cpu::open(x), fixed))
+        }
+        None => depthwise.forward(expand.forward(x, None), None),
     }
-    let between = Frozen::close(expand, prepared[0]).apply(cpu::close(x), None);
-    Frozen::close(depthwise, prepared[1]).apply(between, None)
 }
 
 /// `activation(conv2d(x * gate) + residual)` with a gate for each image and channel,
@@ -195,19 +195,19 @@ pub fn gated_conv2d<B: Backend>(
         cpu::conv::is_pointwise(frozen.weight.dims(), frozen.convolution, channels)
             && cpu::is_f32(&x)
             && cpu::is_f32(&gate)
+            && !cpu::is_tracked(&x)
+            && !cpu::is_tracked(&gate)
+            && !residual.as_ref().is_some_and(cpu::is_tracked)
+            && !frozen.is_tracked()
     });
-    let Some(kernels) = kernels else {
-        return frozen.apply(scale_channels(x, gate), residual);
-    };
-    let prepared = frozen.prepared;
-    let (x, gate, fixed) = (cpu::open(x), cpu::open(gate), frozen.open());
-    let residual = residual.map(cpu::open);
-    let inputs = [Some(&x), Some(&gate), residual.as_ref()];
-    if !inputs.into_iter().flatten().any(cpu::needs_gradient) && !fixed.needs_gradient() {
-        return cpu::close(cpu::conv::gated(kernels, (x, gate), fixed, residual));
+    match kernels {
+        Some(kernels) => {
+            let inputs = (cpu::open(x), cpu::open(gate));
+            let residual = residual.map(cpu::open);
+            cpu::close(cpu::conv::gated(kernels, inputs, frozen.open(), residual))
+        }
+        None => frozen.forward(scale_channels(x, gate), residual),
     }
-    let x = scale_channels(cpu::close(x), cpu::close(gate));
-    Frozen::close(fixed, prepared).apply(x, residual.map(cpu::close))
 }
 
 fn finish<B: Backend>(

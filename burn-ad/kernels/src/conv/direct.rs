@@ -12,7 +12,7 @@ use crate::memory::scratch;
 use crate::parallel::Scattered;
 
 /// Windows that pass through the weights together: their values stay in the second cache.
-const BLOCK: usize = 32 * ROWS;
+pub(super) const BLOCK: usize = 32 * ROWS;
 /// Multiplications of a task, enough to forget what handing it out costs.
 const TASK: usize = 8_000_000;
 /// Fewer multiplications than this are not worth waking another thread.

@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::direct::SERIAL;
+use super::direct::{BLOCK, SERIAL};
 use super::epilogue::Epilogue;
-use super::geometry::{Geometry, Padding};
+use super::geometry::Geometry;
 use super::narrow::is_narrow;
 use super::product::{Product, Row};
-use super::tile::{Panel, ROWS, Runs, panel, panel_count};
+use super::tile::{Panel, panel, panel_count};
 use super::weights::Weights;
+use super::windows::Windows;
 use super::{Algorithm, forward as convolve};
 use crate::Isa;
 use crate::activation::Activation;
@@ -22,8 +23,6 @@ use crate::window::Map;
 
 /// Values of a part of the map between.
 const PART: usize = 160 * 1024;
-/// Positions that pass through the weights together.
-const BLOCK: usize = 32 * ROWS;
 /// Most channels of a panel: four registers of sixteen.
 const WIDEST: usize = 64;
 
@@ -72,8 +71,7 @@ pub fn forward(
     }
     let (rows, runs) = windows(&depthwise.window, between, size);
     let panels = panel_count(isa, outputs);
-    let widest = (0..panels).map(|index| panel(isa, outputs, index).width);
-    let widest = widest.max().unwrap_or(1) * isa.lanes();
+    let widest = outputs.div_ceil(isa.lanes()).div_ceil(panels) * isa.lanes();
     let work = map.len() * outputs;
     let threads = rayon::current_num_threads();
     let parallel = work >= SERIAL && threads > 1;
@@ -124,14 +122,7 @@ fn in_turn(x: &[f32], map: Map, expand: Expand<'_>, depthwise: &Depthwise<'_>, o
         channels: expand.weights.shape()[0],
         ..map
     };
-    let geometry = Geometry {
-        batch: map.batch,
-        height: map.height,
-        width: map.width,
-        kernel: [1, 1],
-        stride: 1,
-        padding: Padding::all(0),
-    };
+    let geometry = Geometry::pointwise(map);
     let epilogue = Epilogue {
         bias: expand.bias,
         residual: None,
@@ -190,6 +181,10 @@ impl Pass<'_> {
 
     /// The 1x1 convolution of some rows of an image, in whole registers.
     fn expand(&self, image: usize, rows: Range<usize>, panel: &Panel, between: &mut [f32]) {
+        if rows.is_empty() {
+            // The band sees nothing but padding.
+            return;
+        }
         let (inputs, lanes) = (self.map.channels, self.isa.lanes());
         let width = panel.width * lanes;
         let start = panel.first * lanes;
@@ -200,27 +195,25 @@ impl Pass<'_> {
             &padded[..width]
         });
         let weights = &self.expand.weights.packed().values[start * inputs..][..width * inputs];
-        let above = (image * self.map.height + rows.start) * self.map.width;
-        let positions = rows.len() * self.map.width;
+        let line = self.map.width * inputs;
+        let input = &self.x[(image * self.map.height + rows.start) * line..][..rows.len() * line];
+        let seen = Map {
+            batch: 1,
+            height: rows.len(),
+            ..self.map
+        };
+        let windows = Windows::of(&Geometry::pointwise(seen), inputs, width);
+        let positions = windows.positions();
         let out = Scattered::new(between);
         let mut table = [Row::default(); BLOCK];
         for first in (0..positions).step_by(BLOCK) {
             let rows = &mut table[..BLOCK.min(positions - first)];
-            for (position, row) in (first..).zip(&mut *rows) {
-                *row = Row {
-                    from: (above + position) * inputs,
-                    to: position * width,
-                };
-            }
+            windows.rows(first, None, rows);
             self.isa.run(Product {
                 isa: self.isa,
-                input: self.x,
+                input,
                 rows,
-                runs: Runs {
-                    count: 1,
-                    length: inputs,
-                    step: 0,
-                },
+                runs: windows.image_runs(),
                 weights,
                 columns: width,
                 panels: 0..1,
@@ -242,11 +235,8 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     use super::*;
+    use crate::testing::{draw, window_on};
     use crate::window::Window;
-
-    fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
 
     /// Random sizes with every instruction set; the last ones are large enough for threads and bands.
     #[test]
@@ -264,15 +254,7 @@ mod tests {
                 };
                 let outputs = rng.random_range(1..if large { 300 } else { 90 });
                 let kernel = [1, 3, 5][rng.random_range(0..3)];
-                let padding: [usize; 4] = std::array::from_fn(|_| rng.random_range(0..=kernel));
-                let window = Window {
-                    kernel: [
-                        kernel.min(map.height + padding[0] + padding[1]),
-                        kernel.min(map.width + padding[2] + padding[3]),
-                    ],
-                    stride: [rng.random_range(1..3), rng.random_range(1..3)],
-                    padding,
-                };
+                let window = window_on(map, kernel, 1..3, &mut rng);
                 let shape = [outputs, map.channels, 1, 1];
                 let weight = draw(&mut rng, outputs * map.channels);
                 let weights = Weights::pack(isa, Algorithm::Direct, &weight, shape);

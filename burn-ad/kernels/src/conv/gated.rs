@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 
 use super::direct::convolve;
 use super::epilogue::Epilogue;
-use super::geometry::{Geometry, Padding};
+use super::geometry::Geometry;
 use super::narrow::is_narrow;
 use super::tile::{panel, panel_count};
 use super::weights::{Packed, Weights};
@@ -33,7 +33,7 @@ pub fn forward(
     out: &mut [f32],
 ) {
     let shape @ [outputs, inputs, ..] = weights.shape();
-    let whole = geometry(map);
+    let whole = Geometry::pointwise(map);
     super::check_all(x, &whole, shape, weights.algorithm(), &epilogue, out);
     assert_eq!(weights.algorithm(), Algorithm::Direct);
     assert_eq!(gate.len(), map.batch * map.channels, "gates");
@@ -42,6 +42,7 @@ pub fn forward(
         return compute(x, &whole, weights.packed(), epilogue, out);
     }
     let packed = weights.packed();
+    let windows = Windows::of(&Geometry::pointwise(one), inputs, outputs);
     let positions = map.height * map.width;
     let images = x.chunks_exact(one.len()).zip(gate.chunks_exact(inputs));
     let outs = out.chunks_exact_mut(positions * outputs);
@@ -52,7 +53,6 @@ pub fn forward(
                 .map(|residual| &residual[index * out.len()..][..out.len()]),
             ..epilogue
         };
-        let windows = Windows::of(&geometry(one), inputs, outputs);
         if positions > outputs && !is_narrow(packed.isa, outputs, inputs) {
             let length = outputs.next_multiple_of(packed.isa.lanes()) * inputs;
             scratch(length, |values| {
@@ -65,17 +65,6 @@ pub fn forward(
                 convolve(packed.isa, values, &windows, packed.values, epilogue, out);
             });
         }
-    }
-}
-
-fn geometry(map: Map) -> Geometry {
-    Geometry {
-        batch: map.batch,
-        height: map.height,
-        width: map.width,
-        kernel: [1, 1],
-        stride: 1,
-        padding: Padding::all(0),
     }
 }
 
@@ -141,10 +130,7 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::activation::Activation;
-
-    fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
+    use crate::testing::draw;
 
     /// Beside sums in 64 bits; the tolerance is that of so many roundings of 32.
     #[test]

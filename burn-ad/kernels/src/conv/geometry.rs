@@ -1,5 +1,7 @@
 //! Sizes of a convolution.
 
+use crate::window::Map;
+
 /// Zeros around an image; they need not be the same on opposite sides (TensorFlow's SAME).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Padding {
@@ -43,6 +45,18 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Those of a kernel of 1x1 on every position of a map.
+    pub(super) fn pointwise(map: Map) -> Self {
+        Self {
+            batch: map.batch,
+            height: map.height,
+            width: map.width,
+            kernel: [1, 1],
+            stride: 1,
+            padding: Padding::all(0),
+        }
+    }
+
     /// Rows and columns of an output image.
     ///
     /// # Panics

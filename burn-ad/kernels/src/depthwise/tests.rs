@@ -1,11 +1,8 @@
 use super::*;
+use crate::testing::{draw, window_on};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-
-fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-    (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-}
 
 /// Random maps and windows with every instruction set; the last ones are large enough for threads.
 fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
@@ -27,15 +24,7 @@ fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
                 channels: rng.random_range(1..70),
             };
             let kernel = [1, 3, 5, 7][rng.random_range(0..4)];
-            let padding: [usize; 4] = std::array::from_fn(|_| rng.random_range(0..=kernel));
-            let window = Window {
-                kernel: [
-                    kernel.min(map.height + padding[0] + padding[1]),
-                    kernel.min(map.width + padding[2] + padding[3]),
-                ],
-                stride: [rng.random_range(1..4), rng.random_range(1..4)],
-                padding,
-            };
+            let window = window_on(map, kernel, 1..4, &mut rng);
             check(isa, map, window, &mut rng);
         }
     }

@@ -130,13 +130,10 @@ impl Neighbourhood {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::draw;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
-
-    fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
 
     #[test]
     fn the_smallest_distance_in_the_window_is_found() {

@@ -152,8 +152,9 @@ impl WithSimd for Gather<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{cases, draw};
+    use super::super::tests::cases;
     use super::*;
+    use crate::testing::draw;
 
     #[test]
     fn windows_give_their_mean_and_gradients_are_the_transpose() {

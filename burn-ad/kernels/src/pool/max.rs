@@ -218,8 +218,9 @@ impl WithSimd for Backward<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{cases, draw};
+    use super::super::tests::cases;
     use super::*;
+    use crate::testing::draw;
     use rand::RngExt;
 
     #[test]

@@ -73,10 +73,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
 
-    pub(super) fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
-
     /// Random maps and windows with every instruction set; the last map is large enough for threads.
     pub(super) fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);

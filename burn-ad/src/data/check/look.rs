@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use ::image::RgbImage;
@@ -48,14 +47,12 @@ pub(super) fn look_at_all(
 ) -> Vec<Look> {
     let mut looks: Vec<Option<Look>> = samples.iter().map(|_| None).collect();
     let (sender, receiver) = channel();
-    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads() {
-            let (sender, next) = (sender.clone(), &next);
+        let threads = rayon::current_num_threads();
+        for thread in 0..threads {
+            let sender = sender.clone();
             scope.spawn(move || {
-                while let Some((index, sample)) = Some(next.fetch_add(1, Ordering::Relaxed))
-                    .and_then(|index| Some((index, samples.get(index)?)))
-                {
+                for (index, sample) in samples.iter().enumerate().skip(thread).step_by(threads) {
                     // The receiver outlives every sender; if it did not, nobody wants the result.
                     let _ = sender.send((index, look_at(sample)));
                 }

@@ -50,25 +50,31 @@ enum Kernel {
 
 impl Packed {
     fn get(&self, weight: &FlexTensor, form: Form) -> Arc<Kernel> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        // Views of one storage are other weights.
-        entries.retain(|entry| {
-            let (old, new) = (entry.source.layout(), weight.layout());
-            entry.source.bytes().as_ptr() == weight.bytes().as_ptr()
-                && old.start_offset() == new.start_offset()
-                && old.shape() == new.shape()
-                && old.strides() == new.strides()
-        });
-        if let Some(entry) = entries.iter().find(|entry| entry.form == form) {
-            return entry.kernel.clone();
-        }
-        let kernel = Arc::new(pack(weight, form));
-        entries.push(Entry {
-            source: weight.clone(),
-            form,
-            kernel: kernel.clone(),
-        });
-        kernel
+        let lock = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = {
+            let mut entries = lock();
+            // Views of one storage are other weights.
+            entries.retain(|entry| {
+                let (old, new) = (entry.source.layout(), weight.layout());
+                entry.source.bytes().as_ptr() == weight.bytes().as_ptr()
+                    && old.start_offset() == new.start_offset()
+                    && old.shape() == new.shape()
+                    && old.strides() == new.strides()
+            });
+            let known = entries.iter().find(|entry| entry.form == form);
+            known.map(|entry| entry.kernel.clone())
+        };
+        // Without the lock: a thread that waits for parts of the packing may take up other work, and come
+        // here again.
+        known.unwrap_or_else(|| {
+            let kernel = Arc::new(pack(weight, form));
+            lock().push(Entry {
+                source: weight.clone(),
+                form,
+                kernel: kernel.clone(),
+            });
+            kernel
+        })
     }
 }
 
@@ -275,6 +281,19 @@ impl Plan {
 
 /// `activation(conv(x) + bias + residual)`, without history.
 pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
+    let packed = call.packed;
+    compute(kernels, call, |plan, x, weight, epilogue| match packed {
+        Some(packed) => plan.forward(x, &packed.get(&weight, plan.form()), epilogue),
+        None => plan.forward_once(x, &contiguous(weight), epilogue),
+    })
+}
+
+/// Opens what a convolution reads, and keeps the memory of what it used up.
+fn compute(
+    kernels: Kernels,
+    call: Call<'_>,
+    work: impl FnOnce(&Plan, &Map, FlexTensor, Epilogue<'_>) -> Map,
+) -> Cpu {
     let tracked = matches!(call.x, Cpu::Tracked(_));
     let x = Map::of(kernels, call.x.into_primitive());
     let weight = call.weight.into_primitive();
@@ -288,10 +307,7 @@ pub(crate) fn forward(kernels: Kernels, call: Call<'_>) -> Cpu {
         residual: residual.as_ref().map(Map::values),
         activation: elementwise::of(call.activation),
     };
-    let out = match call.packed {
-        Some(packed) => plan.forward(&x, &packed.get(&weight, plan.form()), epilogue),
-        None => plan.forward_once(&x, &contiguous(weight), epilogue),
-    };
+    let out = work(&plan, &x, weight, epilogue);
     x.give_back();
     if let Some(residual) = residual {
         residual.give_back();
@@ -323,13 +339,6 @@ pub(crate) fn is_pointwise(weight: [usize; 4], convolution: Convolution, channel
     weight[1..] == [channels, 1, 1]
         && (convolution.stride, convolution.groups) == (1, 1)
         && convolution.padding.sides(1, 1, 1) == (0, 0)
-}
-
-impl Fixed<'_> {
-    /// Whether a gradient flows to its weights.
-    pub(crate) fn needs_gradient(&self) -> bool {
-        needs_gradient(&self.weight) || self.bias.as_ref().is_some_and(needs_gradient)
-    }
 }
 
 /// Both convolutions of [`is_expanded`] without the map between them; no gradient flows through.
@@ -374,31 +383,24 @@ pub(crate) fn gated(
     fixed: Fixed<'_>,
     residual: Option<Cpu>,
 ) -> Cpu {
-    let tracked = matches!(x, Cpu::Tracked(_));
-    let x = Map::of(kernels, x.into_primitive());
-    let gate = contiguous(gate.into_primitive());
-    let weight = fixed.weight.into_primitive();
-    let bias = fixed.bias.map(|bias| contiguous(bias.into_primitive()));
-    let residual = residual.map(|residual| Map::of(kernels, residual.into_primitive()));
-    let plan = Plan::new(kernels, x.dims(), dims(&weight), fixed.convolution);
-    let kernel = fixed.packed.get(&weight, plan.form());
-    let Kernel::Dense(weights) = &*kernel else {
-        unreachable!("a dense convolution");
+    let (packed, gate) = (fixed.packed, contiguous(gate.into_primitive()));
+    let call = Call {
+        x,
+        weight: fixed.weight,
+        bias: fixed.bias,
+        residual,
+        activation: fixed.activation,
+        convolution: fixed.convolution,
+        packed: Some(packed),
     };
-    let epilogue = Epilogue {
-        bias: bias.as_ref().map(values),
-        residual: residual.as_ref().map(Map::values),
-        activation: elementwise::of(fixed.activation),
-    };
-    let out = plan.output(|out| {
-        let map = size(x.dims());
-        gated::forward(x.values(), map, values(&gate), weights, epilogue, out);
-    });
-    x.give_back();
-    if let Some(residual) = residual {
-        residual.give_back();
-    }
-    without_history(tracked, out.into_tensor())
+    compute(kernels, call, |plan, x, weight, epilogue| {
+        let kernel = packed.get(&weight, plan.form());
+        let Kernel::Dense(weights) = &*kernel else {
+            unreachable!("a dense convolution");
+        };
+        let (map, gate) = (size(x.dims()), values(&gate));
+        plan.output(|out| gated::forward(x.values(), map, gate, weights, epilogue, out))
+    })
 }
 
 /// `activation(conv(x) + bias)` as a node of the graph; the activation shows its slope.

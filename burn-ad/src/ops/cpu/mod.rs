@@ -52,6 +52,11 @@ pub(crate) fn open_without_gradient<B: Backend, const D: usize>(
     }
 }
 
+/// Whether a gradient flows to a tensor of a backend that has kernels.
+pub(crate) fn is_tracked<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
+    needs_gradient(&open(tensor.clone()))
+}
+
 /// Whether tensors of this backend lie in main memory.
 pub fn computes_on_cpu<B: Backend>(device: &B::Device) -> bool {
     let name = B::name(device);
