@@ -144,14 +144,15 @@ impl<B: Backend> Network<B> {
     ///
     /// On the CPU the thin maps of an EfficientNet stay in the cache one or two images at a time (two
     /// are a tenth faster for the larger ones, whose weights are then read half as often), while a
-    /// ResNet's heavy weights are read once for all images of a part (a quarter faster than one by
-    /// one).
+    /// ResNet's heavy weights are read once for all images of a part: four, since the maps of eight no
+    /// longer fit the last cache (they took a tenth more time for ResNet-18, a twentieth for Wide
+    /// ResNet-50-2).
     fn images_at_once(&self, size: [usize; 2], device: &B::Device) -> usize {
         if !matches!(B::name(device).as_str(), "flex" | "ndarray") {
             return usize::MAX;
         }
         match self {
-            Self::ResNet(_) => 8,
+            Self::ResNet(_) => 4,
             Self::EfficientNet(_) => 2,
             Self::Student(network) => network.images_at_once(size),
         }

@@ -85,7 +85,7 @@ fn check_all(
     check(geometry, [outputs, inputs], x, out);
     assert!(
         algorithm.fits(geometry.kernel, geometry.stride),
-        "{algorithm:?} needs stride 1, not {}",
+        "{algorithm:?} does not compute a stride of {}",
         geometry.stride
     );
     if let Some(bias) = epilogue.bias {
@@ -109,7 +109,7 @@ fn compute(
             let windows = Windows::of(geometry, weights.inputs, weights.outputs);
             direct::convolve(weights.isa, x, &windows, weights.values, epilogue, out);
         }
-        Algorithm::Winograd2 | Algorithm::Winograd4 => {
+        Algorithm::Winograd2 | Algorithm::Winograd2Stride2 | Algorithm::Winograd4 => {
             winograd::convolve(x, geometry, weights, epilogue, out);
         }
     }

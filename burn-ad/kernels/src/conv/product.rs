@@ -121,54 +121,36 @@ impl Step<'_> {
         let cells = Cells::<S>::new::<NV>(simd, columns);
         let extent = self.chunk.runs.extent();
         let mut from = [product.input.as_ptr(); MR];
-        let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
-        if self.chunk.before == 0
-            && let Some(bias) = product.epilogue.bias
-        {
-            let bias = &bias[self.column..][..columns];
-            for j in 0..NV {
-                let bias = cells.get::<NV>(simd, bias, j);
-                for sums in &mut sums {
-                    sums[j] = bias;
-                }
-            }
-        }
         for r in 0..MR {
             from[r] = product.input[rows[r].from + self.chunk.offset..][..extent].as_ptr();
-            if self.chunk.before > 0 {
-                let out = self.out(&rows[r], columns);
-                for j in 0..NV {
-                    sums[r][j] = cells.get::<NV>(simd, out, j);
-                }
-            }
         }
+        debug_assert_eq!(
+            self.weights.len(),
+            self.chunk.runs.total() * NV * S::F32_LANES
+        );
         // SAFETY: each of `from` has `extent` values, `weights` has `NV` registers for each of the
         // chunk's values.
-        unsafe {
-            debug_assert_eq!(
-                self.weights.len(),
-                self.chunk.runs.total() * NV * S::F32_LANES
-            );
-            multiply(
-                simd,
-                from,
-                self.chunk.runs,
-                self.weights.as_ptr(),
-                ahead,
-                &mut sums,
-            );
-        }
+        let sums: [[S::f32s; NV]; MR] =
+            unsafe { multiply(simd, from, self.chunk.runs, self.weights.as_ptr(), ahead) };
+        let first = self.chunk.before == 0;
+        let bias = product.epilogue.bias.filter(|_| first);
+        let bias = bias.map(|bias| &bias[self.column..][..columns]);
         let limits = Limits::<S>::of(simd, product.epilogue.activation);
         for r in 0..MR {
             let out = self.out(&rows[r], columns);
-            let residual = product.epilogue.residual;
+            let residual = product.epilogue.residual.filter(|_| self.last);
             let residual = residual.map(|from| &from[rows[r].to + self.column..][..columns]);
             for j in 0..NV {
                 let mut value = sums[r][j];
+                if !first {
+                    value = simd.add_f32s(value, cells.get::<NV>(simd, out, j));
+                } else if let Some(bias) = bias {
+                    value = simd.add_f32s(value, cells.get::<NV>(simd, bias, j));
+                }
+                if let Some(residual) = residual {
+                    value = simd.add_f32s(value, cells.get::<NV>(simd, residual, j));
+                }
                 if self.last {
-                    if let Some(residual) = residual {
-                        value = simd.add_f32s(value, cells.get::<NV>(simd, residual, j));
-                    }
                     value = limits.apply(simd, value);
                 }
                 cells.put::<NV>(simd, out, j, value);

@@ -9,7 +9,7 @@ use crate::{Activation, Isa};
 /// subtracts again.
 fn tolerance(algorithm: Algorithm) -> f64 {
     match algorithm {
-        Algorithm::Direct | Algorithm::Winograd2 => 1e-6,
+        Algorithm::Direct | Algorithm::Winograd2 | Algorithm::Winograd2Stride2 => 1e-6,
         Algorithm::Winograd4 => 1e-5,
     }
 }

@@ -171,8 +171,11 @@ fn fetch(line: *const f32) {
     let _ = line;
 }
 
-/// Adds to `sums[r][j]` the products of row `a[r]` with register column `j` of `b`, whose rows of
-/// `NV` registers follow each other.
+/// The products of row `a[r]` with register column `j` of `b`, whose rows of `NV` registers follow each
+/// other, as `[r][j]`.
+///
+/// Sums begin at 0: what else there is to add is added to the result, because the tile would have to
+/// go through memory to begin with it.
 ///
 /// # Safety
 /// `runs.extent()` values from each pointer in `a` on must be readable, and `runs.total() * NV`
@@ -184,10 +187,8 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     runs: Runs,
     b: *const f32,
     mut ahead: Ahead,
-    sums: &mut [[S::f32s; NV]; MR],
-) {
-    // A copy of its own stays in registers.
-    let mut c = *sums;
+) -> [[S::f32s; NV]; MR] {
+    let mut c = [[simd.splat_f32s(0.0); NV]; MR];
     let mut b = b;
     let mut wait = 1;
     for run in 0..runs.count {
@@ -215,7 +216,7 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
             }
         }
     }
-    *sums = c;
+    c
 }
 
 /// Adds to `sums[r][j]` the products of `a[offsets[p] + r]` with register column `j` of row `p` of

@@ -64,7 +64,7 @@ impl<'a> Source<'a> {
             "weights {shape:?} without values for an output"
         );
         assert!(
-            algorithm.fits([shape[2], shape[3]], 1),
+            algorithm.fits_kernel([shape[2], shape[3]]),
             "{algorithm:?} needs a kernel of 3x3, not {shape:?}"
         );
         Self {
@@ -253,7 +253,7 @@ pub(super) fn packed_length(isa: Isa, algorithm: Algorithm, source: &Source<'_>)
     let size = columns.next_multiple_of(isa.lanes()) * inputs;
     match algorithm {
         Algorithm::Direct => size * source.taps.len(),
-        _ => winograd::place(size) * algorithm.tile().0.pow(2),
+        _ => winograd::place(size) * winograd::kernels(algorithm.tile().0).pow(2),
     }
 }
 

@@ -76,7 +76,7 @@ impl<'a, const A: usize> Pass<'a, A> {
         }
         Self {
             isa,
-            tiles: Tiles::new(geometry, A - 2),
+            tiles: Tiles::new(geometry, A),
             x,
             dy,
             inputs,

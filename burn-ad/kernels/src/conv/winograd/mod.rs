@@ -9,6 +9,7 @@ mod transform;
 
 pub(super) use gradient::gradient;
 pub(super) use pack::pack;
+pub(super) use transform::{kernels, outputs};
 
 use std::ops::Range;
 
@@ -50,6 +51,7 @@ pub(super) fn convolve(
     }
     match weights.algorithm.tile().0 {
         4 => Pass::<4>::new(x, geometry, weights, epilogue).run(out),
+        5 => Pass::<5>::new(x, geometry, weights, epilogue).run(out),
         _ => Pass::<6>::new(x, geometry, weights, epilogue).run(out),
     }
 }
@@ -69,6 +71,8 @@ struct Pass<'a, const A: usize> {
 
 impl<'a, const A: usize> Pass<'a, A> {
     const PLACES: usize = A * A;
+    /// Places of a transformed kernel.
+    const KERNELS: usize = transform::kernels(A) * transform::kernels(A);
 
     fn new(x: &'a [f32], geometry: &Geometry, weights: Packed<'a>, epilogue: Epilogue<'a>) -> Self {
         let Packed {
@@ -80,7 +84,7 @@ impl<'a, const A: usize> Pass<'a, A> {
         Self {
             isa,
             x,
-            tiles: Tiles::new(geometry, A - 2),
+            tiles: Tiles::new(geometry, A),
             weights: weights.values,
             inputs,
             outputs,
@@ -123,7 +127,7 @@ impl<'a, const A: usize> Pass<'a, A> {
             let (before, after) = values.split_at_mut(Self::PLACES * v);
             self.gather(from, count, 0, v, &Scattered::new(before));
             let sums = Scattered::new(after);
-            for at in 0..Self::PLACES {
+            for at in 0..Self::KERNELS {
                 self.multiply(at, count, 0..self.panels(), before, &sums);
             }
             self.scatter(from, count, 0, m, after, out);
@@ -141,7 +145,7 @@ impl<'a, const A: usize> Pass<'a, A> {
         );
         let part = count.div_ceil(2 * threads);
         let parts = count.div_ceil(part);
-        let groups = (2 * threads).div_ceil(Self::PLACES).min(self.panels());
+        let groups = (2 * threads).div_ceil(Self::KERNELS).min(self.panels());
         scratch(Self::PLACES * (v + m), |values| {
             let (before, after) = values.split_at_mut(Self::PLACES * v);
             let range = |index: usize| (index * part, part.min(count - index * part));
@@ -151,7 +155,7 @@ impl<'a, const A: usize> Pass<'a, A> {
                 self.gather(from, count, from, v, &transformed);
             });
             let sums = Scattered::new(after);
-            (0..Self::PLACES * groups)
+            (0..Self::KERNELS * groups)
                 .into_par_iter()
                 .for_each(|index| {
                     let (at, group) = (index / groups, index % groups);
@@ -202,10 +206,10 @@ impl<'a, const A: usize> Pass<'a, A> {
         });
     }
 
-    /// The product of one place for `count` tiles.
+    /// The products of the places that meet place `kernel` of the transformed kernels, for `count` tiles.
     fn multiply(
         &self,
-        at: usize,
+        kernel: usize,
         count: usize,
         panels: Range<usize>,
         before: &[f32],
@@ -217,30 +221,39 @@ impl<'a, const A: usize> Pass<'a, A> {
         );
         let weights = place(self.outputs_whole * self.inputs);
         let mut table = [Row::default(); MOST];
-        for start in (0..count).step_by(MOST) {
-            let rows = &mut table[..MOST.min(count - start)];
-            for (tile, row) in (start..).zip(&mut *rows) {
-                *row = Row {
-                    from: tile * self.inputs_whole,
-                    to: at * m + tile * self.outputs_whole,
-                };
+        for at in Self::meeting(kernel) {
+            for start in (0..count).step_by(MOST) {
+                let rows = &mut table[..MOST.min(count - start)];
+                for (tile, row) in (start..).zip(&mut *rows) {
+                    *row = Row {
+                        from: tile * self.inputs_whole,
+                        to: at * m + tile * self.outputs_whole,
+                    };
+                }
+                self.isa.run(Product {
+                    isa: self.isa,
+                    input: &before[at * v..][..v],
+                    rows,
+                    runs: Runs {
+                        count: 1,
+                        length: self.inputs,
+                        step: 0,
+                    },
+                    weights: &self.weights[kernel * weights..][..self.outputs_whole * self.inputs],
+                    columns: self.outputs_whole,
+                    panels: panels.clone(),
+                    epilogue: Epilogue::default(),
+                    out: after,
+                });
             }
-            self.isa.run(Product {
-                isa: self.isa,
-                input: &before[at * v..][..v],
-                rows,
-                runs: Runs {
-                    count: 1,
-                    length: self.inputs,
-                    step: 0,
-                },
-                weights: &self.weights[at * weights..][..self.outputs_whole * self.inputs],
-                columns: self.outputs_whole,
-                panels: panels.clone(),
-                epilogue: Epilogue::default(),
-                out: after,
-            });
         }
+    }
+
+    /// Places of a tile that are multiplied by place `kernel`: one, or those of equal rows and columns.
+    fn meeting(kernel: usize) -> impl Iterator<Item = usize> {
+        let side = transform::kernels(A);
+        let of = move |at: usize| at..if at + 1 == side { A } else { at + 1 };
+        of(kernel / side).flat_map(move |i| of(kernel % side).map(move |j| i * A + j))
     }
 
     fn panels(&self) -> usize {

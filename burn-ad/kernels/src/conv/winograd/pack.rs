@@ -7,7 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::place;
-use super::transform::{SIDE, kernel};
+use super::transform::{SIDE, kernel, kernels};
 use crate::Isa;
 use crate::conv::weights::{INPUTS, Source, for_panels};
 use crate::parallel::Scattered;
@@ -16,10 +16,11 @@ use crate::vector::{load, store};
 /// Values of a 3x3 kernel.
 const TAPS: usize = 9;
 
-/// For each place and each panel, for each input a row of the panel's columns.
+/// For each place of a transformed kernel and each panel, for each input a row of the panel's columns.
 pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &mut [f32]) {
     match side {
         4 => pack_side::<4>(isa, source, packed),
+        5 => pack_side::<5>(isa, source, packed),
         _ => pack_side::<6>(isa, source, packed),
     }
 }
@@ -54,7 +55,8 @@ impl<const A: usize> WithSimd for Transform<'_, A> {
         let length = self.rows.len() / TAPS;
         assert_eq!(length % S::F32_LANES, 0, "whole registers");
         let mut places = [std::ptr::null_mut(); SIDE * SIDE];
-        for (place, to) in places[..A * A].iter_mut().enumerate() {
+        let side = kernels(A);
+        for (place, to) in places[..side * side].iter_mut().enumerate() {
             let at = place * self.stride + self.first;
             // SAFETY: each task has its own panel or its own inputs.
             *to = unsafe { self.out.part(at..at + length) }.as_mut_ptr();
@@ -68,15 +70,15 @@ impl<const A: usize> WithSimd for Transform<'_, A> {
                     *g = unsafe { load::<S>(self.rows.as_ptr().add((3 * y + x) * length + at)) };
                 }
                 let g = kernel::<S, A>(simd, g);
-                for i in 0..A {
+                for i in 0..side {
                     half[i][x] = g[i];
                 }
             }
-            for i in 0..A {
+            for i in 0..side {
                 let g = kernel::<S, A>(simd, half[i]);
-                for j in 0..A {
+                for j in 0..side {
                     // SAFETY: `at + lanes <= length`.
-                    unsafe { store::<S>(places[i * A + j].add(at), g[j]) };
+                    unsafe { store::<S>(places[i * side + j].add(at), g[j]) };
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::transform::{OUT, SIDE, input, output};
+use super::transform::{self, OUT, SIDE, input, output};
 use crate::conv::epilogue::{Epilogue, Limits};
 use crate::conv::geometry::Geometry;
 use crate::parallel::Scattered;
@@ -31,19 +31,23 @@ pub(super) struct Tiles {
     pub(super) out: [usize; 2],
     /// Side of a tile's outputs.
     step: usize,
+    /// Inputs from one output to the next.
+    stride: usize,
     /// Rows and columns of tiles of an image.
     grid: [usize; 2],
 }
 
 impl Tiles {
-    pub(super) fn new(geometry: &Geometry, step: usize) -> Self {
-        let out = geometry.output();
+    /// For transformed tiles of a side.
+    pub(super) fn new(geometry: &Geometry, side: usize) -> Self {
+        let (out, step) = (geometry.output(), transform::outputs(side));
         Self {
             batch: geometry.batch,
             image: [geometry.height, geometry.width],
             before: [geometry.padding.top, geometry.padding.left],
             out,
             step,
+            stride: transform::stride(side),
             grid: out.map(|size| size.div_ceil(step)),
         }
     }
@@ -65,7 +69,7 @@ impl Tiles {
     /// there on that lie in the image.
     #[inline(always)]
     fn seen(&self, axis: usize, at: usize, side: usize) -> (isize, Range<usize>) {
-        let start = at as isize - self.before[axis] as isize;
+        let start = (at * self.stride) as isize - self.before[axis] as isize;
         let low = (-start).clamp(0, side as isize) as usize;
         let high = (self.image[axis] as isize - start).clamp(low as isize, side as isize) as usize;
         (start, low..high)
@@ -106,6 +110,8 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
             self.tiles.batch * height * width * self.channels
         );
         let last = Lanes::<S>::first(simd, self.channels - (whole - S::F32_LANES));
+        // For all tiles: clearing it takes as long as a good part of a transform.
+        let mut half = [[simd.splat_f32s(0.0); SIDE]; SIDE];
         for (row, tile) in self.range.clone().enumerate() {
             let (image, at) = self.tiles.place(tile);
             let (top, rows) = self.tiles.seen(0, at[0], A);
@@ -118,7 +124,6 @@ impl<const A: usize> WithSimd for Gather<'_, A> {
             let inside = rows.len() == A && columns.len() == A;
             for c in (0..whole).step_by(S::F32_LANES) {
                 let full = c + S::F32_LANES <= self.channels;
-                let mut half = [[simd.splat_f32s(0.0); SIDE]; SIDE];
                 for j in 0..A {
                     let mut d = [simd.splat_f32s(0.0); SIDE];
                     for (i, d) in d[..A].iter_mut().enumerate() {
@@ -181,10 +186,12 @@ impl<const A: usize> WithSimd for Scatter<'_, A> {
         let last = Lanes::<S>::first(simd, self.channels - (whole - S::F32_LANES));
         let all = Lanes::<S>::first(simd, S::F32_LANES);
         let [height, width] = self.tiles.out;
+        // As in `Gather`.
+        let mut half = [[simd.splat_f32s(0.0); SIDE]; OUT];
         for (row, tile) in self.range.clone().enumerate() {
             let (image, [top, left]) = self.tiles.place(tile);
-            let rows = (height - top).min(A - 2);
-            let columns = (width - left).min(A - 2);
+            let rows = (height - top).min(transform::outputs(A));
+            let columns = (width - left).min(transform::outputs(A));
             for c in (0..whole).step_by(S::F32_LANES) {
                 let count = S::F32_LANES.min(self.channels - c);
                 let lanes = if count == S::F32_LANES { all } else { last };
@@ -193,7 +200,6 @@ impl<const A: usize> WithSimd for Scatter<'_, A> {
                     // SAFETY: a slice of as many values as `lanes`.
                     bias = unsafe { lanes.load(simd, values[c..c + count].as_ptr()) };
                 }
-                let mut half = [[simd.splat_f32s(0.0); SIDE]; OUT];
                 for j in 0..A {
                     let mut m = [simd.splat_f32s(0.0); SIDE];
                     for (i, m) in m[..A].iter_mut().enumerate() {
@@ -201,16 +207,16 @@ impl<const A: usize> WithSimd for Scatter<'_, A> {
                         *m = unsafe { load::<S>(places[i * A + j].add(row * whole + c)) };
                     }
                     let m = output::<S, A>(simd, m);
-                    for i in 0..A - 2 {
+                    for i in 0..transform::outputs(A) {
                         half[i][j] = m[i];
                     }
                 }
-                for (i, half) in half[..A - 2].iter().enumerate() {
+                for (i, half) in half[..transform::outputs(A)].iter().enumerate() {
                     let y = output::<S, A>(simd, *half);
                     if i >= rows {
                         continue;
                     }
-                    for (j, y) in y[..A - 2].iter().enumerate() {
+                    for (j, y) in y[..transform::outputs(A)].iter().enumerate() {
                         if j >= columns {
                             continue;
                         }

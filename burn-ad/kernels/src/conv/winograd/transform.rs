@@ -2,7 +2,11 @@
 //!
 //! `A` is the side of a transformed tile: 4 for F(2x2, 3x3), 6 for F(4x4, 3x3); the latter's points are
 //! 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016). Arrays have room for the larger one; what the
-//! smaller one does not use stays 0.
+//! smaller ones do not use stays 0.
+//!
+//! 5 is the side for stride 2. Two outputs see five inputs: those at even places are two windows of two
+//! taps, a stride of 1, which F(2, 2) computes by three multiplications; those at odd places meet one
+//! tap alone.
 
 use pulp::Simd;
 
@@ -11,6 +15,21 @@ use crate::simd_math::{mul_add, negate_mul_add};
 /// Most values of a transformed row, and of the outputs it gives.
 pub(super) const SIDE: usize = 6;
 pub(super) const OUT: usize = SIDE - 2;
+
+/// Outputs of a transformed row.
+pub(in crate::conv) const fn outputs(side: usize) -> usize {
+    if side == 6 { 4 } else { 2 }
+}
+
+/// Inputs from one output to the next.
+pub(super) const fn stride(side: usize) -> usize {
+    if side == 5 { 2 } else { 1 }
+}
+
+/// Values of a transformed row of a kernel: the last two of side 5 are the same one.
+pub(in crate::conv) const fn kernels(side: usize) -> usize {
+    if side == 5 { 4 } else { side }
+}
 
 pub(super) type Row<S> = [<S as Simd>::f32s; SIDE];
 
@@ -33,6 +52,15 @@ pub(super) fn input<S: Simd, const A: usize>(simd: S, d: Row<S>) -> Row<S> {
             simd.add_f32s(e, f),
             simd.sub_f32s(e, f),
             mul_add(simd, c(4.0), d[1], last),
+        ]
+    } else if A == 5 {
+        [
+            simd.sub_f32s(d[0], d[2]),
+            d[2],
+            simd.sub_f32s(d[2], d[4]),
+            d[1],
+            d[3],
+            d[5],
         ]
     } else {
         [
@@ -58,6 +86,14 @@ pub(super) fn output<S: Simd, const A: usize>(simd: S, m: Row<S>) -> [S::f32s; O
             mul_add(simd, c(2.0), difference_2, difference),
             mul_add(simd, c(4.0), sum_2, sum),
             simd.add_f32s(m[5], mul_add(simd, c(8.0), difference_2, difference)),
+        ]
+    } else if A == 5 {
+        let second = simd.sub_f32s(m[1], m[2]);
+        [
+            simd.add_f32s(simd.add_f32s(m[0], m[1]), m[3]),
+            simd.add_f32s(second, m[4]),
+            m[5],
+            m[5],
         ]
     } else {
         [
@@ -86,6 +122,9 @@ pub(super) fn kernel<S: Simd, const A: usize>(simd: S, g: [S::f32s; 3]) -> Row<S
             simd.mul_f32s(small, simd.sub_f32s(far, twice)),
             g[2],
         ]
+    } else if A == 5 {
+        let zero = c(0.0);
+        [g[0], sum, g[2], g[1], zero, zero]
     } else {
         let half = c(0.5);
         let zero = c(0.0);
