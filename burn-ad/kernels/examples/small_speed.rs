@@ -80,7 +80,12 @@ fn cpu_time() -> Option<f64> {
 /// Values that look random and repeat.
 fn values(count: usize) -> Vec<f32> {
     (0..count)
-        .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+        .map(|i| {
+            // Mixed, so that vectors cut from them have no pattern.
+            let mut bits = (i as u32).wrapping_mul(2_654_435_761);
+            bits = (bits ^ (bits >> 15)).wrapping_mul(0x846C_A68B);
+            ((bits ^ (bits >> 13)) >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
         .collect()
 }
 

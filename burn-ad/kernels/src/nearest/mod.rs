@@ -1,11 +1,18 @@
 //! Nearest neighbours among the rows of a bank.
 
+mod dot;
+mod screen;
 mod search;
+
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 use crate::isa::Isa;
 use crate::rows::for_rows_of_two;
+use dot::Dot;
+use screen::{Screen, Sieve};
 use search::{Distance, Search, TILE_ROWS, registers};
 
 /// Queries of one task: their products with a panel stay in the second cache.
@@ -17,8 +24,8 @@ pub const MOST_NEIGHBOURS: usize = 16;
 
 /// Vectors among which neighbours are sought, packed for matrix products.
 ///
-/// It keeps the vectors in both forms, the packed one and the one given, so it takes twice their
-/// memory.
+/// It keeps the vectors as given and packed: in 8 bits where the processor multiplies bytes, else as
+/// they are, so that it takes one and a quarter or twice their memory.
 #[derive(Clone, Debug)]
 pub struct Bank {
     isa: Isa,
@@ -28,8 +35,10 @@ pub struct Bank {
     /// Mean of the vectors: it is subtracted from all, because the differences of products of short
     /// vectors have smaller rounding errors.
     centre: Vec<f32>,
-    /// Panels of some vectors each, `[dimension, width]`.
-    panels: Vec<f32>,
+    /// See [`Bank::panels`].
+    panels: OnceLock<Vec<f32>>,
+    /// Rules out most vectors.
+    screen: Option<Screen>,
     /// Squared length of each centred vector; infinite where the last panel has no vector.
     norms: Vec<f32>,
     /// Vectors of a panel.
@@ -43,6 +52,11 @@ impl Bank {
     /// If there are no vectors, more than `u32::MAX`, or a part of one.
     pub fn pack(isa: Isa, values: Vec<f32>, dimension: usize) -> Self {
         let isa = isa.or_lower();
+        let count = values.len() / dimension.max(1);
+        Self::pack_with(Screen::pays(isa, count, dimension), isa, values, dimension)
+    }
+
+    fn pack_with(dot: Option<Dot>, isa: Isa, values: Vec<f32>, dimension: usize) -> Self {
         assert!(
             dimension > 0 && values.len().is_multiple_of(dimension),
             "vectors of a bank"
@@ -68,33 +82,50 @@ impl Bank {
         };
         let centre: Vec<f32> = centre.iter().map(finite).collect();
         let width = isa.lanes() * registers(isa);
-        let mut panels = vec![0.0; count.div_ceil(width) * width * dimension];
         let mut norms = vec![f32::INFINITY; count.div_ceil(width) * width];
-        panels
-            .par_chunks_exact_mut(width * dimension)
-            .zip(norms.par_chunks_exact_mut(width))
+        norms
+            .par_chunks_mut(width)
             .zip(values.par_chunks(width * dimension))
-            .for_each(|((panel, norms), rows)| {
-                let rows = rows.chunks_exact(dimension);
-                for (column, (row, norm)) in rows.zip(norms).enumerate() {
-                    let mut sum = 0.0;
-                    for (i, (value, centre)) in row.iter().zip(&centre).enumerate() {
-                        let value = value - centre;
-                        panel[i * width + column] = value;
-                        sum += f64::from(value) * f64::from(value);
-                    }
-                    *norm = sum as f32;
+            .for_each(|(norms, rows)| {
+                for (norm, row) in norms.iter_mut().zip(rows.chunks_exact(dimension)) {
+                    let squares = row.iter().zip(&centre).map(|(value, centre)| {
+                        let value = f64::from(value - centre);
+                        value * value
+                    });
+                    let sum = squares.sum::<f64>() as f32;
+                    // What is not finite is never near.
+                    *norm = if sum.is_nan() { f32::INFINITY } else { sum };
                 }
             });
+        let screen = dot.map(|dot| Screen::pack(dot, isa, &values, &centre, width));
         Self {
             isa,
             dimension,
             values,
             centre,
-            panels,
+            panels: OnceLock::new(),
+            screen,
             norms,
             width,
         }
+    }
+
+    /// Panels of some centred vectors each, `[dimension, width]`; made when they are first needed.
+    fn panels(&self) -> &[f32] {
+        self.panels.get_or_init(|| {
+            let (dimension, width) = (self.dimension, self.width);
+            let mut panels = vec![0.0; self.norms.len() * dimension];
+            // By one thread: while it makes them, others may wait for it in the middle of a task.
+            let rows = self.values.chunks(width * dimension);
+            for (panel, rows) in panels.chunks_exact_mut(width * dimension).zip(rows) {
+                for (column, row) in rows.chunks_exact(dimension).enumerate() {
+                    for (i, (value, centre)) in row.iter().zip(&self.centre).enumerate() {
+                        panel[i * width + column] = value - centre;
+                    }
+                }
+            }
+            panels
+        })
     }
 
     /// The vectors, `[count, dimension]`.
@@ -116,8 +147,9 @@ impl Bank {
     /// and its index; the lowest index among equals.
     ///
     /// Candidates are compared by `|b|^2 - 2 q b` in `f32` about the bank's mean, so of vectors whose
-    /// distances differ by less than that rounds, any may win. The winner's distance is computed from
-    /// differences: an equal vector has distance 0.
+    /// distances differ by less than that rounds, any may win. Where the processor multiplies bytes,
+    /// most vectors are ruled out by bounds first, and those left are compared by their distances. The
+    /// winner's distance is computed from differences: an equal vector has distance 0.
     ///
     /// # Panics
     /// If a length does not fit.
@@ -166,13 +198,7 @@ impl Bank {
             .into_par_iter()
             .with_max_len(1)
             .for_each(|(panels, queries, found)| {
-                Search {
-                    bank: self,
-                    panels,
-                    queries,
-                    k,
-                }
-                .run(found);
+                self.search(panels, queries, k, found);
             });
         // Where nothing was near (not finite), the first vector stands.
         let work = k * (dimension + parts);
@@ -196,8 +222,7 @@ impl Bank {
                     let query = &queries[query * dimension..][..dimension];
                     for found in &mut all {
                         found.1 = if found.1 == u32::MAX { 0 } else { found.1 };
-                        let vector = &self.values[found.1 as usize * dimension..][..dimension];
-                        found.0 = self.isa.run(Distance { query, vector });
+                        found.0 = self.distance(query, found.1);
                     }
                     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                     for ((distance, index), &found) in distances.iter_mut().zip(indices).zip(&all) {
@@ -206,6 +231,52 @@ impl Bank {
                 }
             },
         );
+    }
+
+    /// Some queries against some panels, as [`Search::run`]; or, by a screen, with the distances
+    /// themselves.
+    fn search(&self, panels: Range<usize>, queries: &[f32], k: usize, found: &mut [(f32, u32)]) {
+        let search = |queries: &[f32], found: &mut [(f32, u32)]| {
+            Search {
+                bank: self,
+                values: self.panels(),
+                panels: panels.clone(),
+                queries,
+                k,
+            }
+            .run(found);
+        };
+        let Some(screen) = self.screen.as_ref().filter(|_| k == 1) else {
+            return search(queries, found);
+        };
+        let sieve = Sieve {
+            bank: self,
+            screen,
+            panels: panels.clone(),
+            queries,
+        };
+        let lost = sieve.run(found);
+        if lost.is_empty() {
+            return;
+        }
+        let query = |index: usize| &queries[index * self.dimension..][..self.dimension];
+        let again: Vec<f32> = lost
+            .iter()
+            .flat_map(|&index| query(index))
+            .copied()
+            .collect();
+        let mut nearest = vec![(f32::INFINITY, u32::MAX); lost.len()];
+        search(&again, &mut nearest);
+        for (index, (_, member)) in lost.into_iter().zip(nearest) {
+            if member != u32::MAX {
+                found[index] = (self.distance(query(index), member), member);
+            }
+        }
+    }
+
+    fn distance(&self, query: &[f32], member: u32) -> f32 {
+        let vector = &self.values[member as usize * self.dimension..][..self.dimension];
+        self.isa.run(Distance { query, vector })
     }
 }
 
@@ -229,10 +300,21 @@ mod tests {
             .sum()
     }
 
+    /// Every way to search: without a screen, and with one, however small the bank.
+    fn ways() -> impl Iterator<Item = (Isa, Option<Dot>)> {
+        let screens = [Some(Dot::Portable), Dot::fast()].into_iter().flatten();
+        let screened = screens.filter(|dot| {
+            // Its panels are as wide as those of AVX-512.
+            *dot == Dot::Portable || Isa::best() == Isa::Avx512
+        });
+        let plain = Isa::available().map(|isa| (isa, None));
+        plain.chain(screened.map(|dot| (Isa::best(), Some(dot))))
+    }
+
     #[test]
     fn neighbours_are_the_nearest_of_all() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for isa in Isa::available() {
+        for (isa, dot) in ways() {
             for case in 0..40 {
                 let large = case == 39;
                 let dimension = rng.random_range(1..if large { 400 } else { 60 });
@@ -244,7 +326,7 @@ mod tests {
                 let centre = if case % 3 == 0 { 300.0 } else { 0.0 };
                 let values = draw(&mut rng, count * dimension, centre);
                 let queries = draw(&mut rng, n * dimension, centre);
-                let bank = Bank::pack(isa, values.clone(), dimension);
+                let bank = Bank::pack_with(dot, isa, values.clone(), dimension);
                 let (mut distances, mut indices) = (vec![0.0; n * k], vec![0; n * k]);
                 bank.k_nearest(&queries, k, &mut distances, &mut indices);
                 for (i, query) in queries.chunks_exact(dimension).enumerate() {
@@ -276,10 +358,11 @@ mod tests {
     #[test]
     fn an_equal_vector_has_distance_zero_and_the_lowest_index_wins() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for isa in Isa::available() {
+        for (isa, dot) in ways() {
             let dimension = 37;
             let half = draw(&mut rng, 150 * dimension, 5.0);
-            let bank = Bank::pack(isa, [half.clone(), half.clone()].concat(), dimension);
+            let both = [half.clone(), half.clone()].concat();
+            let bank = Bank::pack_with(dot, isa, both, dimension);
             let (mut distances, mut indices) = (vec![1.0; 150], vec![7; 150]);
             bank.nearest(&half, &mut distances, &mut indices);
             assert!(distances.iter().all(|&distance| distance == 0.0), "{isa}");
@@ -294,8 +377,8 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_stays_visible_and_spoils_nothing_else() {
-        for isa in Isa::available() {
-            let bank = Bank::pack(isa, vec![f32::NAN, 0.0, 1.0, 1.0, 4.0, 4.0], 2);
+        for (isa, dot) in ways() {
+            let bank = Bank::pack_with(dot, isa, vec![f32::NAN, 0.0, 1.0, 1.0, 4.0, 4.0], 2);
             let queries = [3.0, 3.0, f32::NAN, 0.0, 0.0, 1.0];
             let (mut distances, mut indices) = ([0.0; 3], [9; 3]);
             bank.nearest(&queries, &mut distances, &mut indices);
@@ -312,16 +395,18 @@ mod tests {
             draw(&mut rng, 3000 * 20, 0.0),
             draw(&mut rng, 500 * 20, 0.0),
         );
-        let bank = Bank::pack(Isa::best(), values, 20);
-        let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let (mut distances, mut indices) = (vec![0.0; 1500], vec![0; 1500]);
-            pool.expect("threads start")
-                .install(|| bank.k_nearest(&queries, 3, &mut distances, &mut indices));
-            (distances, indices)
-        };
-        let one = run(1);
-        assert!([2, 3].into_iter().all(|threads| run(threads) == one));
+        for (k, dot) in [(3, None), (1, None), (1, Some(Dot::Portable))] {
+            let bank = Bank::pack_with(dot, Isa::best(), values.clone(), 20);
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let (mut distances, mut indices) = (vec![0.0; 500 * k], vec![0; 500 * k]);
+                pool.expect("threads start")
+                    .install(|| bank.k_nearest(&queries, k, &mut distances, &mut indices));
+                (distances, indices)
+            };
+            let one = run(1);
+            assert!([2, 3].into_iter().all(|threads| run(threads) == one));
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) fn registers(isa: Isa) -> usize {
 /// Some queries against some panels of a bank.
 pub(super) struct Search<'a> {
     pub(super) bank: &'a Bank,
+    /// All panels of the bank.
+    pub(super) values: &'a [f32],
     pub(super) panels: Range<usize>,
     /// `[n, dimension]`.
     pub(super) queries: &'a [f32],
@@ -104,7 +106,7 @@ impl Tiles<'_> {
         let depth = dimension.div_ceil((dimension * width).div_ceil(NEAR));
         let queries = self.search.queries.len() / dimension;
         for panel in self.search.panels.clone() {
-            let values = &bank.panels[panel * width * dimension..][..width * dimension];
+            let values = &self.search.values[panel * width * dimension..][..width * dimension];
             let norms = &bank.norms[panel * width..][..width];
             for begin in (0..dimension).step_by(depth) {
                 let end = (begin + depth).min(dimension);
