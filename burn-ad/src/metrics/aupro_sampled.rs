@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::aupro::check_limit;
 use super::pixel::RankedMaps;
+use super::ranking::Counter;
 use super::score_map::ScoreMap;
 use crate::error::{Error, Result};
 
@@ -114,7 +115,7 @@ fn rescaled_area(points: &[(f64, f64)]) -> Option<f64> {
 /// What lies above a falling threshold.
 struct Sweep<'a> {
     ranked: &'a RankedMaps,
-    normal: usize,
+    normal: Counter<'a>,
     anomalous: usize,
     overlap: f64,
 }
@@ -123,27 +124,25 @@ impl<'a> Sweep<'a> {
     fn new(ranked: &'a RankedMaps) -> Self {
         Self {
             ranked,
-            normal: 0,
+            normal: ranked.ranking.normal_counter(),
             anomalous: 0,
             overlap: 0.0,
         }
     }
 
     /// False positives and summed overlap of `score > threshold`; thresholds must not rise from call to call.
-    fn above(&mut self, threshold: f64) -> (usize, f64) {
-        let ranking = &self.ranked.ranking;
-        self.normal += ranking
-            .normal_from(self.normal)
-            .take_while(|&s| f64::from(s) > threshold)
-            .count();
-        let items = ranking
+    fn above(&mut self, threshold: f64) -> (u64, f64) {
+        let normal = self.normal.count_above(threshold);
+        let items = self
+            .ranked
+            .ranking
             .anomalous_from(self.anomalous)
             .take_while(|&(s, _)| f64::from(s) > threshold);
         for (_, region) in items {
             self.overlap += self.ranked.region_weights[region];
             self.anomalous += 1;
         }
-        (self.normal, self.overlap)
+        (normal, self.overlap)
     }
 }
 

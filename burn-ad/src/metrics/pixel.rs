@@ -25,7 +25,7 @@ pub struct PixelMetrics {
 
 /// Computes all localisation metrics; `limit` is the false-positive rate at which AUPRO stops (the papers use 0.3).
 ///
-/// Needs 8 bytes of memory per normal pixel and 16 per anomalous one.
+/// Needs 5 to 8 bytes of memory per normal pixel, by the number of threads, and 16 per anomalous one.
 ///
 /// # Errors
 /// A limit outside `(0, 1]`, slices that do not fit their map, or a NaN score on a pixel that counts.

@@ -1,14 +1,18 @@
 //! The one sort that every curve is read from.
 //!
 //! Normal and anomalous scores are sorted apart, as integers: most pixels are normal and need nothing but their
-//! 4-byte key, and a curve only turns where there are anomalous scores.
+//! 4-byte key, and a curve only turns where there are anomalous scores. Curves need to know how many normal scores
+//! lie above a threshold, not which: so these are sorted in a few parts, side by side, and never merged.
+
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
 /// Scores of normal and anomalous items, each from highest to lowest.
 pub(super) struct Ranking {
-    /// [`rank_key`] of every normal score, ascending (highest score first).
+    /// [`rank_key`] of every normal score; each part of `part` keys ascending (highest score first).
     normal: Vec<u32>,
+    part: usize,
     /// `rank_key << 32 | region` of every anomalous score, ascending by key.
     anomalous: Vec<u64>,
 }
@@ -37,9 +41,18 @@ impl Step<'_> {
 impl Ranking {
     /// Sorts keys of normal scores, and [`anomalous_item`]s.
     pub(super) fn new(mut normal: Vec<u32>, mut anomalous: Vec<u64>) -> Self {
-        radix_sort(&mut normal, |key| key);
-        radix_sort(&mut anomalous, |item| (item >> 32) as u32);
-        Self { normal, anomalous }
+        let part = normal.len().div_ceil(PARTS).max(SMALLEST_PART);
+        normal
+            .par_chunks_mut(part)
+            .for_each_init(Vec::new, |scratch, keys| {
+                radix_sort(keys, scratch, |key| key)
+            });
+        radix_sort(&mut anomalous, &mut Vec::new(), |item| (item >> 32) as u32);
+        Self {
+            normal,
+            part,
+            anomalous,
+        }
     }
 
     /// Ranks labelled scores; all anomalous items belong to region 0.
@@ -66,19 +79,21 @@ impl Ranking {
 
     /// The lowest and the highest score, if there is any.
     pub(super) fn score_range(&self) -> Option<(f32, f32)> {
-        let normal = self.normal.first().zip(self.normal.last());
+        let parts = self.normal.chunks(self.part);
+        let normal = parts.filter_map(|keys| Some([*keys.first()?, *keys.last()?]));
         let anomalous = self.anomalous.first().zip(self.anomalous.last());
-        let keys = normal
-            .map(|(&high, &low)| [high, low])
-            .into_iter()
-            .chain(anomalous.map(|(&high, &low)| [(high >> 32) as u32, (low >> 32) as u32]));
+        let keys =
+            normal.chain(anomalous.map(|(&high, &low)| [(high >> 32) as u32, (low >> 32) as u32]));
         let [high, low] = keys.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])])?;
         Some((score_of(low), score_of(high)))
     }
 
-    /// Normal scores from the highest down, without the first `skipped`.
-    pub(super) fn normal_from(&self, skipped: usize) -> impl Iterator<Item = f32> {
-        self.normal[skipped..].iter().map(|&key| score_of(key))
+    /// Counts normal scores from the highest down.
+    pub(super) fn normal_counter(&self) -> Counter<'_> {
+        Counter {
+            parts: self.normal.chunks(self.part).collect(),
+            counted: 0,
+        }
     }
 
     /// Anomalous scores with their regions from the highest down, without the first `skipped`.
@@ -90,12 +105,11 @@ impl Ranking {
     /// Every distinct anomalous score from the highest down. Thresholds that only normal items have are not listed:
     /// true positives do not change there.
     pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
-        let (mut normal_at, mut anomalous_at) = (0, 0);
+        let (mut normal, mut anomalous_at) = (self.normal_counter(), 0);
         std::iter::from_fn(move || {
             let key = (*self.anomalous.get(anomalous_at)? >> 32) as u32;
-            normal_at += run_length(&self.normal[normal_at..], |&k| k < key);
-            let normal_above = normal_at as u64;
-            normal_at += run_length(&self.normal[normal_at..], |&k| k == key);
+            let normal_above = normal.count_while(|k| k < key);
+            let false_positives = normal.count_while(|k| k == key);
             let tied = run_length(&self.anomalous[anomalous_at..], |&item| {
                 (item >> 32) as u32 == key
             });
@@ -104,11 +118,35 @@ impl Ranking {
             Some(Step {
                 score: score_of(key),
                 normal_above,
-                false_positives: normal_at as u64,
+                false_positives,
                 true_positives: anomalous_at as u64,
                 tied: &self.anomalous[first..anomalous_at],
             })
         })
+    }
+}
+
+/// How many normal scores have been passed on the way down.
+pub(super) struct Counter<'a> {
+    /// What is left of each part.
+    parts: Vec<&'a [u32]>,
+    counted: u64,
+}
+
+impl Counter<'_> {
+    /// Passes the next scores above `threshold`, and counts all that have been passed.
+    pub(super) fn count_above(&mut self, threshold: f64) -> u64 {
+        self.count_while(|key| f64::from(score_of(key)) > threshold)
+    }
+
+    /// `holds` must hold for no key after one for which it does not.
+    fn count_while(&mut self, holds: impl Fn(u32) -> bool) -> u64 {
+        for part in &mut self.parts {
+            let passed = run_length(part, |&key| holds(key));
+            *part = &part[passed..];
+            self.counted += passed as u64;
+        }
+        self.counted
     }
 }
 
@@ -168,8 +206,14 @@ const BUCKETS: usize = 1 << DIGIT_BITS;
 /// Below this the histograms cost more than comparing.
 const COMPARE_BELOW: usize = 4 * BUCKETS;
 
+/// Parts that normal scores are sorted in. Every threshold looks into all of them, so a few.
+const PARTS: usize = 4;
+
+/// Fewer keys than this are not worth another thread.
+const SMALLEST_PART: usize = 1 << 16;
+
 /// Sorts by a 32-bit key, ascending: least significant digit first, with one scratch copy.
-fn radix_sort<T: Copy + Default>(items: &mut Vec<T>, key: impl Fn(T) -> u32) {
+fn radix_sort<T: Copy + Default>(items: &mut [T], scratch: &mut Vec<T>, key: impl Fn(T) -> u32) {
     if items.len() < COMPARE_BELOW {
         items.sort_unstable_by_key(|&item| key(item));
         return;
@@ -181,21 +225,27 @@ fn radix_sort<T: Copy + Default>(items: &mut Vec<T>, key: impl Fn(T) -> u32) {
             histogram[digit(item, pass)] += 1;
         }
     }
-    let mut scratch = vec![T::default(); items.len()];
+    scratch.resize(items.len(), T::default());
+    let (mut from, mut to) = (&mut *items, scratch.as_mut_slice());
+    let mut moved = false;
     for (pass, histogram) in histograms.iter_mut().enumerate() {
-        if histogram[digit(items[0], pass)] == items.len() {
+        if histogram[digit(from[0], pass)] == from.len() {
             continue; // all items share this digit
         }
         let mut start = 0;
         for bucket in histogram.iter_mut() {
             start += std::mem::replace(bucket, start);
         }
-        for &item in items.iter() {
+        for &item in from.iter() {
             let place = &mut histogram[digit(item, pass)];
-            scratch[*place] = item;
+            to[*place] = item;
             *place += 1;
         }
-        std::mem::swap(items, &mut scratch);
+        (from, to) = (to, from);
+        moved = !moved;
+    }
+    if moved {
+        to.copy_from_slice(from); // `to` is where the items came from
     }
 }
 
@@ -242,8 +292,35 @@ mod tests {
                 .collect();
             let mut expected = items.clone();
             expected.sort_by_key(|&item| item >> 32);
-            radix_sort(&mut items, |item| (item >> 32) as u32);
+            radix_sort(&mut items, &mut Vec::new(), |item| (item >> 32) as u32);
             assert_eq!(items, expected, "mask {mask:x}"); // the payload shows that equal keys keep their order
+        }
+    }
+
+    #[test]
+    fn parts_count_as_one() {
+        // More keys than one part holds, with ties within and between parts.
+        let count = 3 * SMALLEST_PART + 7;
+        let scores: Vec<f32> = (0..count).map(|i| (i * 7919 % 1000) as f32).collect();
+        let labels: Vec<bool> = (0..count).map(|i| i % 50_000 == 3).collect();
+        let ranking = Ranking::of_labels(&scores, &labels).expect("valid input");
+        let normal = |holds: &dyn Fn(f32) -> bool| {
+            let all = scores.iter().zip(&labels);
+            all.filter(|&(&score, &label)| !label && holds(score))
+                .count() as u64
+        };
+        let mut steps = 0;
+        for step in ranking.steps() {
+            assert_eq!(step.normal_above, normal(&|score| score > step.score));
+            assert_eq!(step.false_positives, normal(&|score| score >= step.score));
+            steps += 1;
+        }
+        assert!(steps > 2);
+        assert_eq!(ranking.score_range(), Some((0.0, 999.0)));
+        let mut counter = ranking.normal_counter();
+        for threshold in [998.5, 500.0, 500.0, -1.0] {
+            let expected = normal(&|score| f64::from(score) > threshold);
+            assert_eq!(counter.count_above(threshold), expected);
         }
     }
 
