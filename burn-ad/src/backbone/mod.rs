@@ -18,7 +18,7 @@ mod student;
 use burn::module::Module;
 use burn::prelude::*;
 
-use crate::ops::{Stack, position_mean};
+use crate::ops::{Stack, computes_on_cpu, position_mean};
 
 pub use config::BackboneConfig;
 pub use digest::digest;
@@ -64,7 +64,7 @@ impl<B: Backend> Backbone<B> {
     /// is `[batch, channels, height / stride, width / stride]`, sides rounded up.
     ///
     /// Any batch size is fine; 8 to 32 is sensible. On a CPU backend a batch is computed in parts
-    /// (ResNet 8 images, EfficientNet 2, students as many as go), so that memory beyond the result
+    /// (ResNet 4 images, in its first half 1, EfficientNet 2, students as many as go), so that memory beyond the result
     /// stays below 160 MB at 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 150,
     /// tf_efficientnet_b6 100). On a GPU the whole batch is computed at once.
     ///
@@ -86,8 +86,12 @@ impl<B: Backend> Backbone<B> {
             ),
             None => panic!("without a backbone there is no level {deepest}"),
         };
-        let part = network.images_at_once([height, width], &images.device());
-        let part = part.min(batch);
+        let on_cpu = computes_on_cpu::<B>(&images.device());
+        let part = if on_cpu {
+            network.images_at_once([height, width]).min(batch)
+        } else {
+            batch
+        };
         let mut found: Vec<Stack<B>> = levels.iter().map(|_| Stack::new(batch)).collect();
         let mut tap = |level: usize, x: &Tensor<B, 4>| {
             for (asked, stack) in levels.iter().zip(&mut found) {
@@ -103,7 +107,11 @@ impl<B: Backend> Backbone<B> {
         };
         for images in parts {
             match network {
-                Network::ResNet(network) => network.run(images, deepest, &mut tap),
+                Network::ResNet(network) => {
+                    // The maps of its first stages stay in the last cache one image at a time.
+                    let apart = if on_cpu { 1 } else { usize::MAX };
+                    network.run(images, apart, deepest, &mut tap);
+                }
                 Network::EfficientNet(network) => network.run(images, deepest, &mut tap),
                 Network::Student(network) => tap(0, &network.forward(images)),
             }
@@ -140,17 +148,12 @@ impl<B: Backend> Backbone<B> {
 }
 
 impl<B: Backend> Network<B> {
-    /// How many images of this size to compute together.
+    /// How many images of this size a CPU is to compute together.
     ///
-    /// On the CPU the thin maps of an EfficientNet stay in the cache one or two images at a time (two
-    /// are a tenth faster for the larger ones, whose weights are then read half as often), while a
-    /// ResNet's heavy weights are read once for all images of a part: four, since the maps of eight no
-    /// longer fit the last cache (they took a tenth more time for ResNet-18, a twentieth for Wide
-    /// ResNet-50-2).
-    fn images_at_once(&self, size: [usize; 2], device: &B::Device) -> usize {
-        if !matches!(B::name(device).as_str(), "flex" | "ndarray") {
-            return usize::MAX;
-        }
+    /// The thin maps of an EfficientNet stay in the cache one or two images at a time (two are a tenth
+    /// faster for the larger ones, whose weights are then read half as often), while a
+    /// ResNet's heavy weights, those of its last two stages, are read once for all images of a part.
+    fn images_at_once(&self, size: [usize; 2]) -> usize {
         match self {
             Self::ResNet(_) => 4,
             Self::EfficientNet(_) => 2,

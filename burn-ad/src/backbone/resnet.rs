@@ -1,5 +1,7 @@
 //! ResNet and Wide ResNet (He et al. 2015, Zagoruyko and Komodakis 2016), torchvision's layout.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::prelude::*;
 
@@ -7,12 +9,14 @@ use super::layer::{FrozenConv, UnitSource};
 use super::plan::{ConvPlan, Shape};
 use super::spec::{FeatureInfo, NormSpec};
 use crate::error::Result;
-use crate::ops::{Activation, Padding, max_pool_3x3_stride_2};
+use crate::ops::{Activation, Padding, Stack, max_pool_3x3_stride_2};
 
 /// Added to the running variance, PyTorch's default.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 /// Channels of the stem.
 const STEM: usize = 64;
+/// The first stages, whose maps are large beside their weights.
+const EARLY: usize = 2;
 /// Names of the four stages, one tap each.
 const STAGES: [&str; 4] = ["layer1", "layer2", "layer3", "layer4"];
 
@@ -257,18 +261,44 @@ impl<B: Backend> ResNet<B> {
         Ok(Self { stem, stages })
     }
 
-    /// Hands the output of each stage up to `deepest` to `tap`, in order.
+    /// Hands the output of each stage up to `deepest` to `tap`: those of the first two stages by parts
+    /// of `apart` images, for each part in order, then those of the others.
     pub(crate) fn run(
         &self,
         images: Tensor<B, 4>,
+        apart: usize,
         deepest: usize,
         tap: &mut dyn FnMut(usize, &Tensor<B, 4>),
     ) {
-        let mut x = max_pool_3x3_stride_2(self.stem.forward(images));
-        for (level, stage) in self.stages.iter().enumerate().take(deepest + 1) {
-            x = stage.iter().fold(x, |x, block| block.forward(x));
-            tap(level, &x);
-        }
+        let [batch, ..] = images.dims();
+        let mut pass = |mut x: Tensor<B, 4>, levels: Range<usize>| {
+            for level in levels {
+                x = (self.stages[level].iter()).fold(x, |x, block| block.forward(x));
+                tap(level, &x);
+            }
+            x
+        };
+        let levels = deepest + 1;
+        let mut early = |images| {
+            let x = max_pool_3x3_stride_2(self.stem.forward(images));
+            pass(x, 0..levels.min(EARLY))
+        };
+        let x = if apart >= batch {
+            early(images)
+        } else {
+            let mut all = Stack::new(batch);
+            for images in images.split(apart, 0) {
+                let x = early(images);
+                if levels > EARLY {
+                    all.push(x);
+                }
+            }
+            if levels <= EARLY {
+                return;
+            }
+            all.finish()
+        };
+        pass(x, EARLY..levels.max(EARLY));
     }
 
     pub(crate) fn convs(&self) -> Vec<&FrozenConv<B>> {

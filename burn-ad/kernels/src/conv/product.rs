@@ -136,6 +136,35 @@ impl Step<'_> {
         let bias = product.epilogue.bias.filter(|_| first);
         let bias = bias.map(|bias| &bias[self.column..][..columns]);
         let limits = Limits::<S>::of(simd, product.epilogue.activation);
+        // Most tiles are whole, and the loops over one of them are short enough to be unrolled: its sums
+        // go to memory once.
+        if first && self.last && columns == NV * S::F32_LANES {
+            let mut added = [simd.splat_f32s(0.0); NV];
+            if let Some(bias) = bias {
+                for (j, added) in added.iter_mut().enumerate() {
+                    *added = cells.get::<NV>(simd, bias, j);
+                }
+            }
+            let Some(residual) = product.epilogue.residual else {
+                for r in 0..MR {
+                    let out = S::as_mut_simd_f32s(self.out(&rows[r], columns)).0;
+                    for ((out, sum), added) in out.iter_mut().zip(sums[r]).zip(added) {
+                        *out = limits.apply(simd, simd.add_f32s(sum, added));
+                    }
+                }
+                return self.curve::<S, NV>(simd, cells, rows);
+            };
+            for r in 0..MR {
+                let residual = &residual[rows[r].to + self.column..][..columns];
+                let out = S::as_mut_simd_f32s(self.out(&rows[r], columns)).0;
+                let places = out.iter_mut().zip(S::as_simd_f32s(residual).0);
+                for (((out, &residual), sum), added) in places.zip(sums[r]).zip(added) {
+                    let value = simd.add_f32s(simd.add_f32s(sum, added), residual);
+                    *out = limits.apply(simd, value);
+                }
+            }
+            return self.curve::<S, NV>(simd, cells, rows);
+        }
         for r in 0..MR {
             let out = self.out(&rows[r], columns);
             let residual = product.epilogue.residual.filter(|_| self.last);
@@ -156,15 +185,21 @@ impl Step<'_> {
                 cells.put::<NV>(simd, out, j, value);
             }
         }
-        if self.last
-            && let Some(curve) = product.epilogue.curve()
-        {
-            for row in rows {
-                let out = self.out(row, columns);
-                for j in 0..NV {
-                    let value = activate(simd, curve, cells.get::<NV>(simd, out, j));
-                    cells.put::<NV>(simd, out, j, value);
-                }
+        self.curve::<S, NV>(simd, cells, rows);
+    }
+
+    /// The activation, where two limits are not enough.
+    #[inline(always)]
+    fn curve<S: Simd, const NV: usize>(&self, simd: S, cells: Cells<S>, rows: &[Row]) {
+        let curve = self.product.epilogue.curve().filter(|_| self.last);
+        let Some(curve) = curve else {
+            return;
+        };
+        for row in rows {
+            let out = self.out(row, cells.columns);
+            for j in 0..NV {
+                let value = activate(simd, curve, cells.get::<NV>(simd, out, j));
+                cells.put::<NV>(simd, out, j, value);
             }
         }
     }
