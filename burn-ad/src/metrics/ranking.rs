@@ -302,7 +302,7 @@ mod tests {
         // More keys than one part holds, with ties within and between parts.
         let count = 3 * SMALLEST_PART + 7;
         let scores: Vec<f32> = (0..count).map(|i| (i * 7919 % 1000) as f32).collect();
-        let labels: Vec<bool> = (0..count).map(|i| i % 50_000 == 3).collect();
+        let labels: Vec<bool> = (0..count).map(|i| i % 49_999 == 3).collect();
         let ranking = Ranking::of_labels(&scores, &labels).expect("valid input");
         let normal = |holds: &dyn Fn(f32) -> bool| {
             let all = scores.iter().zip(&labels);
