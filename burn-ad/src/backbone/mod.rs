@@ -64,9 +64,10 @@ impl<B: Backend> Backbone<B> {
     /// is `[batch, channels, height / stride, width / stride]`, sides rounded up.
     ///
     /// Any batch size is fine; 8 to 32 is sensible. On a CPU backend a batch is computed in parts
-    /// (ResNet 4 images, in its first half 1, EfficientNet 2, students as many as go), so that memory beyond the result
-    /// stays below 160 MB at 256 x 256 (measured on Flex: resnet18 80, wide_resnet50_2 150,
-    /// tf_efficientnet_b6 100). On a GPU the whole batch is computed at once.
+    /// (ResNet 4 images, in its first half 1, EfficientNet 2, students as many as go), so that memory
+    /// beyond the result stays below 160 MB at 256 x 256 (measured on Flex with ResNets 8 images at
+    /// once: resnet18 80, wide_resnet50_2 150; tf_efficientnet_b6 100). On a GPU the whole batch is
+    /// computed at once.
     ///
     /// # Panics
     /// When a level does not exist or the images do not have three channels.
