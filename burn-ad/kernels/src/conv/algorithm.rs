@@ -201,6 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stride_of_2_has_an_algorithm_of_its_own_but_no_gradient_by_it() {
+        use Algorithm::{Direct, Winograd2Stride2};
+        for (channels, size, expected) in [
+            (64, 64, Winograd2Stride2),
+            (256, 64, Winograd2Stride2),
+            (512, 32, Winograd2Stride2),
+            (3, 256, Direct),
+        ] {
+            let (shape, geometry) = layer(channels, size, 1, 3);
+            let geometry = Geometry {
+                stride: 2,
+                ..geometry
+            };
+            for precise in [false, true] {
+                assert_eq!(Algorithm::choose(precise, shape, &geometry), expected);
+                let gradient = Algorithm::choose_gradient(precise, shape, &geometry);
+                assert_eq!(gradient, Direct);
+            }
+        }
+    }
+
+    #[test]
     fn the_batch_has_no_influence_on_packed_weights() {
         for size in [1, 2, 4, 7, 8, 14, 33] {
             for channels in [16, 64, 512] {
