@@ -9,7 +9,7 @@ use crate::Activation;
 /// `exp` of less than minus this is nothing beside a float's smallest step at any scale in use.
 const FARTHEST: f32 = 80.0;
 /// Adding it rounds to an integer that then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// `ln 2` in two parts: the first has few digits, so that products with small integers are exact.
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;

@@ -239,7 +239,6 @@ impl Bank {
         let search = |queries: &[f32], found: &mut [(f32, u32)]| {
             Search {
                 bank: self,
-                values: self.panels(),
                 panels: panels.clone(),
                 queries,
                 k,
@@ -293,7 +292,7 @@ mod tests {
             .collect()
     }
 
-    fn exact(query: &[f32], vector: &[f32]) -> f64 {
+    pub(super) fn exact(query: &[f32], vector: &[f32]) -> f64 {
         let pairs = query.iter().zip(vector);
         pairs
             .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))

@@ -15,7 +15,7 @@ use super::dot::{Dot, RAISED, TOGETHER};
 use super::search::{Distance, TILE_ROWS};
 use crate::isa::Isa;
 use crate::memory::scratch;
-use crate::simd_math::negate_mul_add;
+use crate::simd_math::{ROUND, negate_mul_add};
 
 /// Smaller banks, and shorter vectors, are searched as fast without a screen.
 const FEWEST: usize = 1024;
@@ -24,8 +24,6 @@ const SHORTEST: usize = 32;
 const LONGEST: usize = 1 << 16;
 /// The largest value of a rounded vector.
 const LARGEST: f32 = 127.0;
-/// Adding it rounds to an integer that then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
 /// Members that are kept for a query until its bounds are closer.
 const KEPT: usize = 64;
 /// With so many that cannot be told from the nearest, the query is sought without a screen.
@@ -37,7 +35,7 @@ const ROUNDING: f32 = 8e-6;
 const WIDER: f32 = 1.0001;
 
 /// What is known of a rounded vector.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Rounded {
     /// Its values are whole multiples of this.
     step: f32,
@@ -47,17 +45,22 @@ struct Rounded {
 }
 
 impl Rounded {
-    /// Rounds `row` less `centre` to `bytes`; `work` is memory of the same length.
-    ///
-    /// Of vectors that are not finite, `length` is not.
-    fn of(
+    /// Rounds `row` less `centre`, and hands each byte with its index to `put`.
+    fn of(isa: Isa, row: &[f32], centre: &[f32], put: impl FnMut(usize, i8)) -> Self {
+        scratch(2 * row.len(), |work| {
+            let (centred, rounded) = work.split_at_mut(row.len());
+            Self::with(isa, row, centre, [centred, rounded], put)
+        })
+    }
+
+    /// [`of`](Self::of) with memory for the centred and for the rounded vector.
+    fn with(
         isa: Isa,
         row: &[f32],
         centre: &[f32],
-        work: [&mut [f32]; 2],
+        [centred, rounded]: [&mut [f32]; 2],
         mut put: impl FnMut(usize, i8),
     ) -> Self {
-        let [centred, rounded] = work;
         for ((value, row), centre) in centred.iter_mut().zip(row).zip(centre) {
             *value = row - centre;
         }
@@ -132,24 +135,19 @@ impl Screen {
             .zip(&mut screen.bounds)
             .zip(values.par_chunks(width * dimension))
             .for_each(|(((panel, steps), bounds), rows)| {
-                scratch(2 * dimension, |work| {
-                    let (centred, rounded) = work.split_at_mut(dimension);
-                    let rows = rows.chunks_exact(dimension);
-                    for (column, (row, step)) in rows.zip(steps).enumerate() {
-                        let place = |index| {
-                            (index / TOGETHER * width + column) * TOGETHER + index % TOGETHER
-                        };
-                        let member =
-                            Rounded::of(isa, row, centre, [centred, rounded], |index, value| {
-                                panel[place(index)] = (i32::from(value) + RAISED) as u8;
-                            });
-                        if member.is_finite() {
-                            *step = member.step;
-                            bounds[0] = bounds[0].max(member.length);
-                            bounds[1] = bounds[1].max(member.error);
-                        }
+                let rows = rows.chunks_exact(dimension);
+                for (column, (row, step)) in rows.zip(steps).enumerate() {
+                    let member = Rounded::of(isa, row, centre, |index, value| {
+                        let group = index / TOGETHER * width + column;
+                        let place = group * TOGETHER + index % TOGETHER;
+                        panel[place] = (i32::from(value) + RAISED) as u8;
+                    });
+                    if member.is_finite() {
+                        *step = member.step;
+                        bounds[0] = bounds[0].max(member.length);
+                        bounds[1] = bounds[1].max(member.error);
                     }
-                });
+                }
             });
         screen
     }
@@ -160,13 +158,14 @@ impl Screen {
 struct Query {
     rounded: Rounded,
     /// No member of those seen is nearer than all others if its smallest possible `|b|^2 - 2 q b`
-    /// is larger than this.
+    /// is larger than this; [`LOST`] once too many cannot be told from the nearest.
     limit: f32,
     /// Smallest possible value, and index.
     kept: Vec<(f32, u32)>,
-    /// Too many cannot be told from the nearest.
-    lost: bool,
 }
+
+/// Nothing is below it.
+const LOST: f32 = f32::NEG_INFINITY;
 
 impl Query {
     /// How far a rounded product may lead from `|b|^2 - 2 q b`, for members of such bounds.
@@ -190,9 +189,7 @@ impl Query {
             if self.kept.len() == KEPT {
                 self.kept.retain(|&(value, _)| value <= self.limit);
                 if self.kept.len() > MOST {
-                    self.lost = true;
-                    // Nothing is below it.
-                    self.limit = f32::NEG_INFINITY;
+                    self.limit = LOST;
                     return;
                 }
             }
@@ -222,30 +219,21 @@ impl Sieve<'_> {
         let mut rows = vec![0i8; tiles * TILE_ROWS * depth];
         let mut raised = vec![[0i32; TILE_ROWS]; tiles];
         let mut queries = Vec::with_capacity(n);
-        scratch(2 * dimension, |work| {
-            let (centred, rounded) = work.split_at_mut(dimension);
-            let all = self.queries.chunks_exact(dimension);
-            for (index, (query, row)) in all.zip(rows.chunks_exact_mut(depth)).enumerate() {
-                let mut sum = 0;
-                let rounded =
-                    Rounded::of(isa, query, &bank.centre, [centred, rounded], |at, value| {
-                        row[at] = value;
-                        sum += i32::from(value);
-                    });
-                raised[index / TILE_ROWS][index % TILE_ROWS] = RAISED * sum;
-                let lost = !rounded.is_finite();
-                queries.push(Query {
-                    rounded,
-                    limit: if lost {
-                        f32::NEG_INFINITY
-                    } else {
-                        f32::INFINITY
-                    },
-                    kept: Vec::with_capacity(KEPT),
-                    lost,
-                });
-            }
-        });
+        let all = self.queries.chunks_exact(dimension);
+        for (index, (query, row)) in all.zip(rows.chunks_exact_mut(depth)).enumerate() {
+            let mut sum = 0;
+            let rounded = Rounded::of(isa, query, &bank.centre, |at, value| {
+                row[at] = value;
+                sum += i32::from(value);
+            });
+            raised[index / TILE_ROWS][index % TILE_ROWS] = RAISED * sum;
+            let finite = rounded.is_finite();
+            queries.push(Query {
+                rounded,
+                limit: if finite { f32::INFINITY } else { LOST },
+                kept: Vec::with_capacity(KEPT),
+            });
+        }
         scratch(TILE_ROWS * bank.width, |sums| {
             isa.run(Tiles {
                 sieve: self,
@@ -257,7 +245,7 @@ impl Sieve<'_> {
         });
         let mut lost = Vec::new();
         for (index, (query, found)) in queries.iter().zip(found).enumerate() {
-            if query.lost {
+            if query.limit == LOST {
                 lost.push(index);
                 continue;
             }
@@ -342,18 +330,12 @@ impl Tiles<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::exact;
     use super::*;
     use crate::testing::draw;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
-
-    fn exact(query: &[f32], vector: &[f32]) -> f64 {
-        let pairs = query.iter().zip(vector);
-        pairs
-            .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
-            .sum()
-    }
 
     /// Against differences in f64, of all members: what is ruled out is never the nearest.
     #[test]

@@ -29,8 +29,6 @@ pub(super) fn registers(isa: Isa) -> usize {
 /// Some queries against some panels of a bank.
 pub(super) struct Search<'a> {
     pub(super) bank: &'a Bank,
-    /// All panels of the bank.
-    pub(super) values: &'a [f32],
     pub(super) panels: Range<usize>,
     /// `[n, dimension]`.
     pub(super) queries: &'a [f32],
@@ -99,14 +97,14 @@ impl Tiles<'_> {
     #[inline(always)]
     fn by_panels<S: Simd, const N: usize>(self, simd: S) {
         let bank = self.search.bank;
-        let (dimension, width) = (bank.dimension, bank.width);
+        let (dimension, width, panels) = (bank.dimension, bank.width, bank.panels());
         let count = self.rows.len() / dimension;
         assert!(width == N * S::F32_LANES && count.is_multiple_of(TILE_ROWS));
         assert!(self.rows.len() == count * dimension && self.sums.len() == count * width);
         let depth = dimension.div_ceil((dimension * width).div_ceil(NEAR));
         let queries = self.search.queries.len() / dimension;
         for panel in self.search.panels.clone() {
-            let values = &self.search.values[panel * width * dimension..][..width * dimension];
+            let values = &panels[panel * width * dimension..][..width * dimension];
             let norms = &bank.norms[panel * width..][..width];
             for begin in (0..dimension).step_by(depth) {
                 let end = (begin + depth).min(dimension);

@@ -16,7 +16,8 @@ pub const KERNELS_VARIABLE: &str = "BURN_AD_KERNELS";
 /// How exact the kernels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// Convolutions are summed directly or by Winograd's F(2x2, 3x3): as exact as Burn's own.
+    /// Convolutions are summed directly or by Winograd's F(2x2, 3x3), or its like for stride 2: as exact
+    /// as Burn's own.
     Precise,
     /// Also Winograd's F(4x4, 3x3): within 1e-5 of the largest value of a map.
     Fast,
