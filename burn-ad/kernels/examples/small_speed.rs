@@ -6,6 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use burn_ad_kernels::conv::expanded::{self, Expand};
+use burn_ad_kernels::conv::{Algorithm, Weights};
 use burn_ad_kernels::depthwise::{self, Depthwise};
 use burn_ad_kernels::layout;
 use burn_ad_kernels::norm::{self, Norm};
@@ -22,6 +24,7 @@ fn main() {
         pools(&bench);
         norms(&bench);
         depthwises(&bench);
+        expansions(&bench);
         gates(&bench);
         neighbours(&bench);
         gaussians(&bench);
@@ -235,6 +238,55 @@ fn depthwises(bench: &Bench<'_>) {
         });
         bench.time(&format!("depthwise input gradient {name}"), || {
             depthwise::input_gradient(bench.isa, black_box(&out), map, window, &weight, &mut back);
+        });
+    }
+}
+
+fn expansions(bench: &Bench<'_>) {
+    for (inputs, side, kernel, stride) in [
+        (16, 128, 3, 2),
+        (24, 64, 3, 1),
+        (24, 64, 5, 2),
+        (40, 32, 5, 1),
+        (80, 16, 3, 1),
+        (112, 16, 5, 1),
+        (192, 8, 5, 1),
+    ] {
+        let map = Map {
+            batch: 1,
+            height: side,
+            width: side,
+            channels: inputs,
+        };
+        let channels = 6 * inputs;
+        let window = Window::square(kernel, stride, kernel / 2);
+        let size = window.output(Map { channels, ..map });
+        let (x, bias) = (values(map.len()), values(channels));
+        let (first, second) = (
+            values(inputs * channels),
+            values(kernel * kernel * channels),
+        );
+        let weights = Weights::pack(
+            bench.isa,
+            Algorithm::Direct,
+            &first,
+            [channels, inputs, 1, 1],
+        );
+        let expand = Expand {
+            weights: &weights,
+            bias: Some(&bias),
+            activation: Activation::Relu6,
+        };
+        let depthwise = Depthwise {
+            window,
+            weight: &second,
+            bias: Some(&bias),
+            activation: Activation::Relu6,
+        };
+        let mut out = vec![0.0; size.len()];
+        let name = format!("expanded {inputs} @ {side} kernel {kernel} stride {stride}");
+        bench.time(&name, || {
+            expanded::forward(black_box(&x), map, expand, &depthwise, &mut out);
         });
     }
 }

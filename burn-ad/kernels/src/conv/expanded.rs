@@ -16,7 +16,7 @@ use super::windows::Windows;
 use super::{Algorithm, forward as convolve};
 use crate::Isa;
 use crate::activation::Activation;
-use crate::depthwise::{self, Depthwise, Run, Slide, windows};
+use crate::depthwise::{self, Cells, Depthwise, Slide, windows};
 use crate::memory::scratch;
 use crate::parallel::Scattered;
 use crate::window::Map;
@@ -69,7 +69,7 @@ pub fn forward(
     if out.is_empty() || map.is_empty() || is_narrow(isa, outputs, inputs) {
         return in_turn(x, map, expand, depthwise, out);
     }
-    let (rows, runs) = windows(&depthwise.window, between, size);
+    let (rows, cells) = windows(isa, &depthwise.window, between, size);
     let panels = panel_count(isa, outputs);
     let widest = outputs.div_ceil(isa.lanes()).div_ceil(panels) * isa.lanes();
     let work = map.len() * outputs;
@@ -92,7 +92,7 @@ pub fn forward(
         depthwise,
         size,
         rows: &rows,
-        runs: &runs,
+        cells: &cells,
         out: &out,
     };
     // Those that follow each other read the same part of the input.
@@ -142,7 +142,7 @@ struct Pass<'a> {
     depthwise: &'a Depthwise<'a>,
     size: Map,
     rows: &'a [Vec<(usize, usize)>],
-    runs: &'a [Run],
+    cells: &'a Cells,
     out: &'a Scattered<'a>,
 }
 
@@ -170,7 +170,7 @@ impl Pass<'_> {
                 to: self.size,
                 depthwise: self.depthwise,
                 rows: self.rows,
-                runs: self.runs,
+                cells: self.cells,
                 lines: lines.clone(),
                 channels: start..outputs.min(start + width),
                 out: self.out,
@@ -252,7 +252,10 @@ mod tests {
                     width: rng.random_range(side),
                     channels: rng.random_range(1..40),
                 };
-                let outputs = rng.random_range(1..if large { 300 } else { 90 });
+                let mut outputs: usize = rng.random_range(1..if large { 300 } else { 90 });
+                if case % 2 == 0 {
+                    outputs = outputs.next_multiple_of(isa.lanes());
+                }
                 let kernel = [1, 3, 5][rng.random_range(0..3)];
                 let window = window_on(map, kernel, 1..3, &mut rng);
                 let shape = [outputs, map.channels, 1, 1];

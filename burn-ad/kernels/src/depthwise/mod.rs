@@ -1,8 +1,9 @@
 //! Depthwise convolution, channels-last: every channel has a kernel of its own.
 //!
-//! Weights are `[height * width, channels]` ([`pack`]). Nothing is copied to add padding: cells near
-//! the border have runs of their own, with fewer taps.
+//! Weights are `[height * width, channels]` ([`pack`]). Nothing is copied to add padding: what lies
+//! beyond the border is skipped.
 
+mod blocks;
 mod slide;
 mod weights;
 
@@ -14,7 +15,8 @@ use crate::layout::transpose;
 use crate::parallel::Scattered;
 use crate::rows::for_rows;
 use crate::window::{Map, Window};
-pub(crate) use slide::{Run, Slide};
+use slide::Run;
+pub(crate) use slide::{Cells, Slide};
 
 /// Weights `[channels, 1, height, width]` to the order that the kernels read,
 /// `[height * width, channels]`.
@@ -80,22 +82,26 @@ pub fn forward(isa: Isa, x: &[f32], map: Map, depthwise: &Depthwise<'_>, out: &m
     assert_eq!(x.len(), map.len(), "values to convolve");
     assert_eq!(out.len(), size.len(), "convolved values");
     depthwise.check(map);
-    let (rows, runs) = windows(window, map, size);
-    slide(isa, (x, map), (out, size), depthwise, &rows, &runs);
+    let (rows, cells) = windows(isa, window, map, size);
+    slide(isa, (x, map), (out, size), depthwise, &rows, &cells);
 }
 
-/// For [`Slide`]: rows and runs of a convolution of `map` to `size`.
+/// For [`Slide`]: rows and cells of a convolution of `map` to `size`.
 pub(crate) fn windows(
+    isa: Isa,
     window: &Window,
     map: Map,
     size: Map,
-) -> (Vec<Vec<(usize, usize)>>, Vec<Run>) {
+) -> (Vec<Vec<(usize, usize)>>, Cells) {
     let rows = (0..size.height)
         .map(|row| {
             let span = window.rows(row, map.height);
             (span.first..).zip(span.taps).collect()
         })
         .collect();
+    if blocks::fit(isa, window, size) {
+        return (rows, Cells::Blocks);
+    }
     let (kernel, stride, left) = (window.kernel[1], window.stride[1], window.padding[2]);
     let inside = |column: &usize| {
         let first = column * stride;
@@ -119,7 +125,7 @@ pub(crate) fn windows(
         runs.push(run(first, count));
     }
     runs.extend((first + count..size.width).map(|column| run(column, 1)));
-    (rows, runs)
+    (rows, Cells::Runs(runs))
 }
 
 /// Gradient with respect to the input, of the size of `map`, from the gradient `grad` before bias and
@@ -182,7 +188,8 @@ pub fn input_gradient(
             runs.push(run(column, count));
         }
     }
-    slide(isa, (grad, size), (out, map), &depthwise, &rows, &runs);
+    let cells = Cells::Runs(runs);
+    slide(isa, (grad, size), (out, map), &depthwise, &rows, &cells);
 }
 
 fn slide(
@@ -191,7 +198,7 @@ fn slide(
     (out, to): (&mut [f32], Map),
     depthwise: &Depthwise<'_>,
     rows: &[Vec<(usize, usize)>],
-    runs: &[Run],
+    cells: &Cells,
 ) {
     let row = to.width * to.channels;
     let taps = depthwise.window.kernel[0] * depthwise.window.kernel[1];
@@ -205,7 +212,7 @@ fn slide(
             to,
             depthwise,
             rows,
-            runs,
+            cells,
             lines: first..first + count,
             channels: 0..to.channels,
             out: &Scattered::new(out),

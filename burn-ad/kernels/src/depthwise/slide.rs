@@ -27,6 +27,14 @@ pub(crate) struct Run {
     pub(super) taps: Vec<(usize, usize)>,
 }
 
+/// How the cells of an output row are computed: every column once.
+pub(crate) enum Cells {
+    /// As [`blocks`](super::blocks) of neighbours.
+    Blocks,
+    /// One after the other.
+    Runs(Vec<Run>),
+}
+
 /// Some channels of some output rows.
 pub(crate) struct Slide<'a> {
     pub(crate) x: &'a [f32],
@@ -40,8 +48,7 @@ pub(crate) struct Slide<'a> {
     /// For each row of an output image, for each row of taps: row of the input image, row of the
     /// kernel.
     pub(crate) rows: &'a [Vec<(usize, usize)>],
-    /// Every column of a row once.
-    pub(crate) runs: &'a [Run],
+    pub(crate) cells: &'a Cells,
     /// Output rows, counted over the images of `x`.
     pub(crate) lines: Range<usize>,
     /// Channels; the first one is the first of `x`.
@@ -57,6 +64,16 @@ impl WithSimd for Slide<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.cells {
+            Cells::Blocks => self.blocks(simd),
+            Cells::Runs(runs) => self.runs(simd, runs),
+        }
+    }
+}
+
+impl Slide<'_> {
+    #[inline(always)]
+    fn runs<S: Simd>(&self, simd: S, runs: &[Run]) {
         let (from, to, depthwise) = (self.from, self.to, self.depthwise);
         let (all, channels) = (to.channels, self.channels.len());
         let [_, kernel_width] = depthwise.window.kernel;
@@ -72,7 +89,7 @@ impl WithSimd for Slide<'_> {
             let out = self.out.pointer(begin..begin + to.width * all);
             taps.clear();
             ends.clear();
-            for run in self.runs {
+            for run in runs {
                 let begin = taps.len();
                 for &(y, ky) in &self.rows[row] {
                     for &(dx, kx) in &run.taps {
@@ -94,7 +111,7 @@ impl WithSimd for Slide<'_> {
             let strip = 4 * S::F32_LANES;
             for channel in (0..channels).step_by(strip) {
                 let mut begin = 0;
-                for (run, &end) in self.runs.iter().zip(&ends) {
+                for (run, &end) in runs.iter().zip(&ends) {
                     let line = Line {
                         x: x.as_ptr().wrapping_add(channel),
                         step: run.from_step * from.channels,
