@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::epilogue::Epilogue;
 use super::narrow::{Narrow, is_narrow};
 use super::product::{Product, Row};
-use super::tile::{ROWS, panel_count};
+use super::tile::{ROWS, panel, panel_count};
 use super::windows::Windows;
 use crate::Isa;
 use crate::memory::scratch;
@@ -28,7 +28,7 @@ struct Division {
 }
 
 impl Division {
-    fn new(positions: usize, panels: usize, each: usize) -> Self {
+    fn new(isa: Isa, positions: usize, columns: usize, each: usize) -> Self {
         let threads = rayon::current_num_threads();
         if positions * each < SERIAL || threads == 1 {
             return Self {
@@ -46,14 +46,26 @@ impl Division {
             };
         }
         // Few tasks: those that keep all threads busy to the end.
+        let panels = panel_count(isa, columns);
+        let first = |index: usize| match index {
+            _ if index < panels => panel(isa, columns, index).first,
+            _ => columns.div_ceil(isa.lanes()),
+        };
         let tiles = positions.div_ceil(ROWS);
         let divisions = shares(tiles, 2 * threads).flat_map(|(_, block)| {
             shares(panels, 2 * threads).map(move |(groups, _)| (block, groups))
         });
         let time = |&(block, groups): &(usize, usize)| {
             let tasks = tiles.div_ceil(block) * groups;
+            // Panels may differ in width.
+            let ends = (0..=groups).map(|group| first(panels * group / groups));
+            let widths = ends
+                .clone()
+                .skip(1)
+                .zip(ends)
+                .map(|(end, start)| end - start);
             // Bringing a panel's weights takes about as long as computing a tile with them.
-            tasks.div_ceil(threads) * panels.div_ceil(groups) * (block + 1)
+            tasks.div_ceil(threads) * widths.max().unwrap_or(0) * (block + 1)
         };
         let (block, groups) = divisions.min_by_key(time).unwrap_or((tiles, 1));
         Self {
@@ -98,7 +110,7 @@ pub(super) fn convolve(
     } else {
         windows.band_runs()
     };
-    let division = Division::new(positions, panels, runs.total() * columns);
+    let division = Division::new(isa, positions, columns, runs.total() * columns);
     let blocks = positions.div_ceil(division.positions);
     let out = Scattered::new(out);
     let narrow = is_narrow(isa, columns, windows.channels);

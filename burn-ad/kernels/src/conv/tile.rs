@@ -23,13 +23,21 @@ pub(super) struct Panel {
 /// Number of panels that `columns` are dealt to.
 ///
 /// Six rows by four registers use 24 of 32 as sums, six by two 12 of 16. The panels are as equal as
-/// can be: a narrow one is bound by loads, so 5 registers are 3 and 2 rather than 4 and 1.
+/// can be: a narrow one is bound by loads, so 5 registers are 3 and 2 rather than 4 and 1. Where panels of
+/// three registers and more make it possible, their number is even: cores, of which there mostly is an
+/// even number, share them without a rest.
 pub(super) fn panel_count(isa: Isa, columns: usize) -> usize {
     let widest = match isa.or_lower() {
         Isa::Avx512 | Isa::Neon => 4,
         Isa::Avx2 | Isa::Portable => 2,
     };
-    columns.div_ceil(isa.lanes()).div_ceil(widest)
+    let registers = columns.div_ceil(isa.lanes());
+    let count = registers.div_ceil(widest);
+    if count > 1 && registers >= 3 * (count + 1) {
+        count.next_multiple_of(2)
+    } else {
+        count
+    }
 }
 
 /// Panel `index` of those of `columns`.

@@ -140,6 +140,16 @@ impl Windows {
     /// begin at `band`.
     pub(super) fn rows(&self, from: usize, band: Option<usize>, rows: &mut [Row]) {
         let [height, width] = self.count;
+        if band.is_none() && self.image == self.count && self.target.image == self.count {
+            // One position after the other, from the first to the last.
+            for (position, row) in (from..).zip(rows) {
+                *row = Row {
+                    from: position * self.channels,
+                    to: position * self.target.channels,
+                };
+            }
+            return;
+        }
         let (mut x, line) = (from % width, from / width);
         let (mut y, mut image) = (line % height, line / height);
         // Where the window of column 0 begins.
