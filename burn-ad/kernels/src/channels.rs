@@ -282,6 +282,7 @@ impl WithSimd for Elementwise<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -294,7 +295,7 @@ mod tests {
     fn cases(mut check: impl FnMut(Isa, Map, &mut ChaCha8Rng)) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         for isa in Isa::available() {
-            for case in 0..30 {
+            for case in testing::cases(30) {
                 let map = Map {
                     batch: rng.random_range(1..4),
                     height: if case == 29 {
@@ -307,7 +308,7 @@ mod tests {
                     } else {
                         rng.random_range(1..9)
                     },
-                    channels: rng.random_range(1..150),
+                    channels: rng.random_range(1..testing::most(150)),
                 };
                 check(isa, map, &mut rng);
             }

@@ -145,6 +145,7 @@ impl WithSimd for Combine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::affordable;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -159,6 +160,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for isa in Isa::available() {
             for (images, each) in [(1, 1), (2, 3), (3, 257), (2, 4096), (4, 40_000)] {
+                if !affordable(images * each) {
+                    continue;
+                }
                 let mut draw = |count: usize| -> Vec<f32> {
                     (0..count).map(|_| rng.random_range(-1.0..2.0)).collect()
                 };

@@ -139,6 +139,7 @@ impl WithSimd for Double<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -154,7 +155,7 @@ mod tests {
     fn windows_are_summed_and_values_spread() {
         let mut rng = ChaCha8Rng::seed_from_u64(13);
         for isa in Isa::available() {
-            for case in 0..40 {
+            for case in testing::cases(40) {
                 // The last is large enough for threads.
                 let large = case == 39;
                 let mut side = |most| 2 * if large { 35 } else { rng.random_range(1..most) };
@@ -163,7 +164,7 @@ mod tests {
                     batch: rng.random_range(1..4),
                     height,
                     width,
-                    channels: rng.random_range(1..80),
+                    channels: rng.random_range(1..testing::most(80)),
                 };
                 let mut draw = |count: usize| -> Vec<f32> {
                     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()

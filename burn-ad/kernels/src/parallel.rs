@@ -5,6 +5,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+/// Work from which on other threads take part. Under Miri less, so that what it finds time for still uses
+/// several threads.
+pub(crate) const fn worth(work: usize) -> usize {
+    if cfg!(miri) { work / 1000 } else { work }
+}
+
 /// A slice of which several threads write different parts that are not one range each.
 ///
 /// Where the parts are one range each, use rayon's `par_chunks_mut` instead.

@@ -2,9 +2,11 @@
 
 use rayon::prelude::*;
 
+use crate::parallel::worth;
+
 /// Work of one task, in values read or written: some 10 microseconds, so that handing it to another
 /// thread costs little beside it.
-pub(crate) const TASK: usize = 1 << 15;
+pub(crate) const TASK: usize = worth(1 << 15);
 
 /// Rows of one task when each row is `work` values of work. Depends on nothing else, so results of
 /// sums by task are the same for any number of threads.

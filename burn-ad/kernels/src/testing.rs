@@ -7,6 +7,27 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::window::{Map, Window};
 
+/// Numbers of `count` random cases. Miri, some thousand times as slow, takes few of them.
+pub(crate) fn cases(count: usize) -> impl Iterator<Item = usize> {
+    let (step, most) = if cfg!(miri) { (7, 4) } else { (1, count) };
+    (0..count).step_by(step).take(most)
+}
+
+/// A bound of random sizes, or under Miri about an eighth of it.
+pub(crate) fn most(size: usize) -> usize {
+    if cfg!(miri) { size / 8 + 2 } else { size }
+}
+
+/// Whether a case of so many values, or products, can be afforded: any but under Miri.
+pub(crate) fn affordable(work: usize) -> bool {
+    !cfg!(miri) || work <= 6_000
+}
+
+/// Every step, or under Miri one of a thousand.
+pub(crate) fn steps(range: Range<i32>) -> impl Iterator<Item = i32> {
+    range.step_by(if cfg!(miri) { 1009 } else { 1 })
+}
+
 /// Values between -1 and 1.
 pub(crate) fn draw(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()

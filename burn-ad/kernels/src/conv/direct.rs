@@ -9,14 +9,14 @@ use super::tile::{ROWS, panel, panel_count};
 use super::windows::Windows;
 use crate::Isa;
 use crate::memory::scratch;
-use crate::parallel::Scattered;
+use crate::parallel::{Scattered, worth};
 
 /// Windows that pass through the weights together: their values stay in the second cache.
 pub(super) const BLOCK: usize = 32 * ROWS;
 /// Multiplications of a task, enough to forget what handing it out costs.
-const TASK: usize = 8_000_000;
+const TASK: usize = worth(8_000_000);
 /// Fewer multiplications than this are not worth waking another thread.
-pub(super) const SERIAL: usize = 1_000_000;
+pub(super) const SERIAL: usize = worth(1_000_000);
 
 /// How windows and panels are dealt to tasks.
 #[derive(Clone, Copy, Debug)]

@@ -235,7 +235,7 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     use super::*;
-    use crate::testing::{draw, window_on};
+    use crate::testing::{self, draw, window_on};
     use crate::window::Window;
 
     /// Random sizes with every instruction set; the last ones are large enough for threads and bands.
@@ -243,16 +243,17 @@ mod tests {
     fn it_is_one_after_the_other_to_the_last_bit() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for isa in Isa::available() {
-            for case in 0..60 {
+            for case in testing::cases(60) {
                 let large = case >= 56;
-                let side = if large { 40..60 } else { 1..20 };
+                let side = if large { 40..60 } else { 1..testing::most(20) };
                 let map = Map {
                     batch: rng.random_range(1..3),
                     height: rng.random_range(side.clone()),
                     width: rng.random_range(side),
-                    channels: rng.random_range(1..40),
+                    channels: rng.random_range(1..testing::most(40)),
                 };
-                let mut outputs: usize = rng.random_range(1..if large { 300 } else { 90 });
+                let mut outputs: usize =
+                    rng.random_range(1..testing::most(if large { 300 } else { 90 }));
                 if case % 2 == 0 {
                     outputs = outputs.next_multiple_of(isa.lanes());
                 }

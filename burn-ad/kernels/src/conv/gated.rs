@@ -130,22 +130,22 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::activation::Activation;
-    use crate::testing::draw;
+    use crate::testing::{self, draw};
 
     /// Beside sums in 64 bits; the tolerance is that of so many roundings of 32.
     #[test]
     fn it_is_the_convolution_of_the_multiplied_map() {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         for isa in Isa::available() {
-            for case in 0..40 {
+            for case in testing::cases(40) {
                 let side = if case >= 36 { 20..40 } else { 1..12 };
                 let map = Map {
                     batch: rng.random_range(1..4),
                     height: rng.random_range(side.clone()),
                     width: rng.random_range(side),
-                    channels: rng.random_range(1..90),
+                    channels: rng.random_range(1..testing::most(90)),
                 };
-                let outputs = rng.random_range(1..100);
+                let outputs = rng.random_range(1..testing::most(100));
                 let weight = draw(&mut rng, outputs * map.channels);
                 let shape = [outputs, map.channels, 1, 1];
                 let weights = Weights::pack(isa, Algorithm::Direct, &weight, shape);

@@ -125,6 +125,7 @@ fn run(case: &Case, batch: std::ops::Range<usize>, weights: &Weights) -> Vec<f32
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many values")]
 fn an_image_alone_gives_the_bits_it_gives_in_a_batch() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for case in layers(&mut rng) {
@@ -142,6 +143,7 @@ fn an_image_alone_gives_the_bits_it_gives_in_a_batch() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many values")]
 fn threads_do_not_change_a_bit() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for case in layers(&mut rng) {
@@ -159,6 +161,7 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many values")]
 fn large_layers_equal_their_definition_too() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for case in layers(&mut rng) {
@@ -197,6 +200,7 @@ fn weights_packed_again_are_the_new_weights() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many values")]
 fn a_weight_used_once_gives_the_bits_of_packed_weights() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     for case in layers(&mut rng) {

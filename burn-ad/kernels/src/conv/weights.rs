@@ -13,7 +13,7 @@ use super::turn::turn;
 use super::winograd;
 use crate::Isa;
 use crate::memory::{Lines, scratch};
-use crate::parallel::Scattered;
+use crate::parallel::{Scattered, worth};
 
 /// Inputs that a task packs.
 pub(super) const INPUTS: usize = 16;
@@ -329,7 +329,7 @@ pub(super) fn for_panels(
 
 /// Runs `task` for each of `count`; on this thread if `count * values` is little.
 fn each(count: usize, values: usize, task: impl Fn(usize) + Sync + Send) {
-    if count * values < 1 << 16 {
+    if count * values < worth(1 << 16) {
         (0..count).for_each(task);
     } else {
         (0..count).into_par_iter().for_each(task);

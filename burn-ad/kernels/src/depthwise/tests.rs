@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{draw, window_on};
+use crate::testing::{self, draw, window_on};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -8,13 +8,13 @@ use rand_chacha::rand_core::SeedableRng;
 fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for isa in Isa::available() {
-        for case in 0..80 {
+        for case in testing::cases(80) {
             let large = case >= 78;
             let side = |rng: &mut ChaCha8Rng| {
                 if large {
                     rng.random_range(30..40)
                 } else {
-                    rng.random_range(1..24)
+                    rng.random_range(1..testing::most(24))
                 }
             };
             let map = Map {
@@ -23,9 +23,9 @@ fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
                 width: side(&mut rng),
                 // Whole registers and others.
                 channels: if case % 2 == 0 {
-                    16 * rng.random_range(1..5)
+                    16 * rng.random_range(1..testing::most(5))
                 } else {
-                    rng.random_range(1..70)
+                    rng.random_range(1..testing::most(70))
                 },
             };
             let kernel = [1, 3, 5, 7][rng.random_range(0..4)];

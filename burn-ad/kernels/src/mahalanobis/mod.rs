@@ -130,7 +130,7 @@ impl Neighbourhood {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::draw;
+    use crate::testing::{self, draw};
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -139,9 +139,9 @@ mod tests {
     fn the_smallest_distance_in_the_window_is_found() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         for isa in Isa::available() {
-            for case in 0..40 {
+            for case in testing::cases(40) {
                 let grid = [rng.random_range(1..6), rng.random_range(1..7)];
-                let dimension = rng.random_range(1..if case < 30 { 24 } else { 90 });
+                let dimension = rng.random_range(1..testing::most(if case < 30 { 24 } else { 90 }));
                 let batch = rng.random_range(1..if case < 36 { 4 } else { 12 });
                 let search = rng.random_range(0..4);
                 let positions = grid[0] * grid[1];

@@ -152,6 +152,7 @@ mod vnni {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::affordable;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -160,6 +161,9 @@ mod tests {
     fn products_of_bytes_are_those_of_whole_numbers() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         for depth in [4, 8, 100, 384] {
+            if !affordable(depth * 64) {
+                continue;
+            }
             let width = 64;
             let extreme = depth == 100;
             let rows: Vec<i8> = (0..TILE_ROWS * depth)

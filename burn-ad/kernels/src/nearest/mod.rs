@@ -282,6 +282,7 @@ impl Bank {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -314,11 +315,11 @@ mod tests {
     fn neighbours_are_the_nearest_of_all() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for (isa, dot) in ways() {
-            for case in 0..40 {
+            for case in testing::cases(40) {
                 let large = case == 39;
-                let dimension = rng.random_range(1..if large { 400 } else { 60 });
-                let count = rng.random_range(1..if large { 900 } else { 200 });
-                let n = rng.random_range(1..if large { 400 } else { 30 });
+                let dimension = rng.random_range(1..testing::most(if large { 400 } else { 60 }));
+                let count = rng.random_range(1..testing::most(if large { 900 } else { 200 }));
+                let n = rng.random_range(1..testing::most(if large { 400 } else { 30 }));
                 let k = rng.random_range(1..=count.min(MOST_NEIGHBOURS));
                 let k = if case % 2 == 0 { 1 } else { k };
                 // Far from zero, products alone would have lost the differences.
@@ -358,18 +359,18 @@ mod tests {
     fn an_equal_vector_has_distance_zero_and_the_lowest_index_wins() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         for (isa, dot) in ways() {
-            let dimension = 37;
-            let half = draw(&mut rng, 150 * dimension, 5.0);
+            let (dimension, count) = (37, if cfg!(miri) { 9 } else { 150 });
+            let half = draw(&mut rng, count * dimension, 5.0);
             let both = [half.clone(), half.clone()].concat();
             let bank = Bank::pack_with(dot, isa, both, dimension);
-            let (mut distances, mut indices) = (vec![1.0; 150], vec![7; 150]);
+            let (mut distances, mut indices) = (vec![1.0; count], vec![7; count]);
             bank.nearest(&half, &mut distances, &mut indices);
             assert!(distances.iter().all(|&distance| distance == 0.0), "{isa}");
-            assert!(indices.iter().copied().eq(0..150), "{isa}");
-            let (mut distances, mut indices) = (vec![1.0; 300], vec![7; 300]);
+            assert!(indices.iter().copied().eq(0..count as u32), "{isa}");
+            let (mut distances, mut indices) = (vec![1.0; 2 * count], vec![7; 2 * count]);
             bank.k_nearest(&half, 2, &mut distances, &mut indices);
             assert!(distances.iter().all(|&distance| distance == 0.0), "{isa}");
-            let both = (0..150).flat_map(|i| [i, i + 150]);
+            let both = (0..count as u32).flat_map(|i| [i, i + count as u32]);
             assert!(indices.iter().copied().eq(both), "{isa}");
         }
     }
@@ -388,6 +389,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too many values")]
     fn neighbours_do_not_depend_on_the_number_of_threads() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let (values, queries) = (

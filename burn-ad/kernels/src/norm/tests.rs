@@ -1,5 +1,6 @@
 use super::*;
 use crate::isa::Isa;
+use crate::testing::affordable;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -70,6 +71,9 @@ fn values_equal_the_definition() {
         (2, 700, 83),
     ];
     for (groups, rows, channels) in sizes {
+        if !affordable(groups * rows * channels) {
+            continue;
+        }
         let size = Size {
             groups,
             rows,
@@ -158,6 +162,10 @@ fn given_moments_are_used() {
 fn gradients_equal_differences_of_the_definition() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for (groups, rows, channels) in [(1, 3, 2), (2, 5, 3), (1, 40, 18), (2, 33, 5)] {
+        // Each value's gradient takes two passes over all of them.
+        if !affordable(usize::pow(groups * rows * channels, 2)) {
+            continue;
+        }
         let size = Size {
             groups,
             rows,
@@ -252,6 +260,7 @@ fn gradients_equal_differences_of_the_definition() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many values")]
 fn nothing_depends_on_the_number_of_threads() {
     let size = Size {
         groups: 1,

@@ -69,6 +69,7 @@ fn cells_of_rows(
 mod tests {
     use super::*;
     use crate::isa::Isa;
+    use crate::testing;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -77,7 +78,7 @@ mod tests {
     pub(super) fn cases(mut check: impl FnMut(Isa, Map, Window, &mut ChaCha8Rng)) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for isa in Isa::available() {
-            for case in 0..60 {
+            for case in testing::cases(60) {
                 let kernel = [rng.random_range(1..6), rng.random_range(1..6)];
                 let padding = std::array::from_fn(|_| rng.random_range(0..=2));
                 let large = case == 59;
@@ -85,7 +86,11 @@ mod tests {
                     batch: rng.random_range(1..3),
                     height: if large { 40 } else { rng.random_range(1..9) },
                     width: if large { 41 } else { rng.random_range(1..9) },
-                    channels: if large { 75 } else { rng.random_range(1..80) },
+                    channels: if large {
+                        75
+                    } else {
+                        rng.random_range(1..testing::most(80))
+                    },
                 };
                 let window = Window {
                     kernel: [

@@ -4,11 +4,12 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Isa;
+use crate::parallel::worth;
 
 /// Positions whose sum is one rounded number: a fixed count, so that threads do not change it.
 const BLOCK: usize = 512;
 /// Fewer values than this are not worth waking another thread.
-const SERIAL: usize = 1 << 16;
+const SERIAL: usize = worth(1 << 16);
 
 /// Sums of `dy` `[.., channels]` over all positions, to `db` `[channels]`.
 ///
