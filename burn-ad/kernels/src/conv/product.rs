@@ -145,8 +145,18 @@ impl Step<'_> {
                     *added = cells.get::<NV>(simd, bias, j);
                 }
             }
-            // Two loops: with the residual as a question in one, few channels take 4 % more time.
+            // Several loops: with the residual as a question in one, few channels take 4 % more time, and with the
+            // activation behind them, 2 to 3 %.
             let Some(residual) = product.epilogue.residual else {
+                if let Some(curve) = product.epilogue.curve() {
+                    for r in 0..MR {
+                        let out = S::as_mut_simd_f32s(self.out(&rows[r], columns)).0;
+                        for ((out, sum), added) in out.iter_mut().zip(sums[r]).zip(added) {
+                            *out = activate(simd, curve, simd.add_f32s(sum, added));
+                        }
+                    }
+                    return;
+                }
                 for r in 0..MR {
                     let out = S::as_mut_simd_f32s(self.out(&rows[r], columns)).0;
                     for ((out, sum), added) in out.iter_mut().zip(sums[r]).zip(added) {
