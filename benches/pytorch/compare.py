@@ -34,7 +34,7 @@ from pathlib import Path
 import torch
 
 import works
-from flow_step import DISTURBED, IDLE, machine
+from flow_step import DISTURBED, IDLE, machine, publish
 
 OURS = "burn-ad"
 MOST_RUNS = 50
@@ -201,12 +201,7 @@ def options_of(arguments):
 def main():
     options = options_of(sys.argv[1:])
     facts, rows = fresh_processes(options, sys.argv[1:]) if options.processes > 1 else one_process(options)
-    table = markdown(rows, facts)
-    print(table)
-    if options.markdown:
-        Path(options.markdown).write_text(table)
-    if options.json:
-        Path(options.json).write_text(json.dumps(dict(machine=facts, works=rows), indent=1))
+    publish(markdown(rows, facts), facts, rows, options)
 
 
 def one_process(options):

@@ -31,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 LEVELS = [(64, 40), (32, 72), (16, 200)]  # side of the feature map, channels
 CHUNK, POSITION, BLOCKS, BATCH = 4096, 128, 8, 32
@@ -149,6 +150,15 @@ def machine(threads):
     return dict(cpu=model, cores=os.cpu_count(), threads=threads, torch=torch.__version__,
                 capability=torch.backends.cpu.get_cpu_capability(), python=platform.python_version(),
                 load_before=[round(value, 2) for value in os.getloadavg()])
+
+
+def publish(table, facts, works, options):
+    """Prints a table, and writes it and every single time to the files that options name."""
+    print(table)
+    if options.markdown:
+        Path(options.markdown).write_text(table)
+    if options.json:
+        Path(options.json).write_text(json.dumps(dict(machine=facts, works=works), indent=1))
 
 
 def main():

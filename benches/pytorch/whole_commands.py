@@ -40,7 +40,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flow_step import DISTURBED, IDLE, environment
+from flow_step import DISTURBED, IDLE, environment, publish
 
 # Nothing large is imported here, nor by flow_step: a child's peak memory begins with that of its parent.
 OURS, PYTORCH = "burn-ad", "PyTorch"
@@ -263,12 +263,7 @@ def measure(options, out):
     facts = rows[0]["sides"][PYTORCH]["runs"][0]["machine"] | dict(
         load_before=load, load_after=round(os.getloadavg()[0], 2), burn_ad=version, rounds=options.rounds, best=options.best,
         limit=options.limit, date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    table = markdown(rows, facts)
-    print(table)
-    if options.markdown:
-        Path(options.markdown).write_text(table)
-    if options.json:
-        Path(options.json).write_text(json.dumps(dict(machine=facts, works=rows), indent=1))
+    publish(markdown(rows, facts), facts, rows, options)
 
 
 def main():

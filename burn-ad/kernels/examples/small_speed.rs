@@ -80,6 +80,16 @@ fn cpu_time() -> Option<f64> {
     Some(total)
 }
 
+/// A map of `side` x `side` positions.
+fn square(batch: usize, side: usize, channels: usize) -> Map {
+    Map {
+        batch,
+        height: side,
+        width: side,
+        channels,
+    }
+}
+
 /// Values that look random and repeat.
 fn values(count: usize) -> Vec<f32> {
     (0..count)
@@ -94,12 +104,7 @@ fn values(count: usize) -> Vec<f32> {
 
 fn layouts(bench: &Bench<'_>) {
     for (batch, channels, side) in [(1, 64, 64), (1, 3, 256), (1, 512, 8), (8, 64, 64)] {
-        let map = Map {
-            batch,
-            height: side,
-            width: side,
-            channels,
-        };
+        let map = square(batch, side, channels);
         let x = values(map.len());
         let mut out = vec![0.0; map.len()];
         let name = format!("{batch} x {channels} @ {side}");
@@ -113,15 +118,9 @@ fn layouts(bench: &Bench<'_>) {
 }
 
 fn pools(bench: &Bench<'_>) {
-    let map = |batch, side, channels| Map {
-        batch,
-        height: side,
-        width: side,
-        channels,
-    };
     for (map, window) in [
-        (map(1, 128, 64), Window::square(3, 2, 1)),
-        (map(8, 64, 64), Window::square(3, 2, 1)),
+        (square(1, 128, 64), Window::square(3, 2, 1)),
+        (square(8, 64, 64), Window::square(3, 2, 1)),
     ] {
         let size = window.output(map);
         let x = values(map.len());
@@ -152,7 +151,7 @@ fn pools(bench: &Bench<'_>) {
             );
         });
     }
-    for map in [map(1, 64, 64), map(1, 32, 512)] {
+    for map in [square(1, 64, 64), square(1, 32, 512)] {
         let window = Window::square(3, 1, 1);
         let x = values(map.len());
         let mut out = vec![0.0; map.len()];
@@ -208,12 +207,7 @@ fn depthwises(bench: &Bench<'_>) {
         (672, 16, 5, 1),
         (1152, 8, 5, 1),
     ] {
-        let map = Map {
-            batch: 1,
-            height: side,
-            width: side,
-            channels,
-        };
+        let map = square(1, side, channels);
         let window = Window::square(kernel, stride, kernel / 2);
         let size = window.output(map);
         let (x, weight) = (values(map.len()), values(kernel * kernel * channels));
@@ -252,12 +246,7 @@ fn expansions(bench: &Bench<'_>) {
         (112, 16, 5, 1),
         (192, 8, 5, 1),
     ] {
-        let map = Map {
-            batch: 1,
-            height: side,
-            width: side,
-            channels: inputs,
-        };
+        let map = square(1, side, inputs);
         let channels = 6 * inputs;
         let window = Window::square(kernel, stride, kernel / 2);
         let size = window.output(Map { channels, ..map });
@@ -292,12 +281,7 @@ fn expansions(bench: &Bench<'_>) {
 }
 
 fn gates(bench: &Bench<'_>) {
-    let map = Map {
-        batch: 1,
-        height: 32,
-        width: 32,
-        channels: 240,
-    };
+    let map = square(1, 32, 240);
     let (mut x, gate) = (values(map.len()), values(map.channels));
     let (mut mean, mut out) = (gate.clone(), x.clone());
     bench.time("channels mean 240 @ 32", || {

@@ -47,10 +47,8 @@ impl Division {
         }
         // Few tasks: those that keep all threads busy to the end.
         let panels = panel_count(isa, columns);
-        let first = |index: usize| match index {
-            _ if index < panels => panel(isa, columns, index).first,
-            _ => columns.div_ceil(isa.lanes()),
-        };
+        let start =
+            |group: usize, groups: usize| panel(isa, columns, panels * group / groups).first;
         let tiles = positions.div_ceil(ROWS);
         let divisions = shares(tiles, 2 * threads).flat_map(|(_, block)| {
             shares(panels, 2 * threads).map(move |(groups, _)| (block, groups))
@@ -58,12 +56,7 @@ impl Division {
         let time = |&(block, groups): &(usize, usize)| {
             let tasks = tiles.div_ceil(block) * groups;
             // Panels may differ in width.
-            let ends = (0..=groups).map(|group| first(panels * group / groups));
-            let widths = ends
-                .clone()
-                .skip(1)
-                .zip(ends)
-                .map(|(end, start)| end - start);
+            let widths = (0..groups).map(|group| start(group + 1, groups) - start(group, groups));
             // Bringing a panel's weights takes about as long as computing a tile with them.
             tasks.div_ceil(threads) * widths.max().unwrap_or(0) * (block + 1)
         };

@@ -163,7 +163,7 @@ impl Step<'_> {
                         *out = limits.apply(simd, simd.add_f32s(sum, added));
                     }
                 }
-                return self.curve::<S, NV>(simd, cells, rows);
+                return;
             };
             for r in 0..MR {
                 let residual = &residual[rows[r].to + self.column..][..columns];

@@ -33,14 +33,14 @@ pub(super) fn panel_count(isa: Isa, columns: usize) -> usize {
     };
     let registers = columns.div_ceil(isa.lanes());
     let count = registers.div_ceil(widest);
-    if count > 1 && registers >= 3 * (count + 1) {
+    if registers >= 3 * (count + 1) {
         count.next_multiple_of(2)
     } else {
         count
     }
 }
 
-/// Panel `index` of those of `columns`.
+/// Panel `index` of those of `columns`; the one after the last begins where they end.
 pub(super) fn panel(isa: Isa, columns: usize, index: usize) -> Panel {
     let (registers, count) = (columns.div_ceil(isa.lanes()), panel_count(isa, columns));
     let first = registers * index / count;

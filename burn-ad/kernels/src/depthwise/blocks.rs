@@ -6,6 +6,7 @@
 use pulp::Simd;
 
 use super::slide::Slide;
+use crate::activation::Activation;
 use crate::isa::Isa;
 use crate::simd_math::{activate, mul_add};
 use crate::vector::{load, store};
@@ -50,6 +51,11 @@ impl Slide<'_> {
         assert!(channels.is_multiple_of(S::F32_LANES) && to.width >= FEW);
         assert!(channels <= from.channels && self.channels.end <= all);
         let weights = &depthwise.weight[..depthwise.window.kernel[0] * K * all];
+        let fits = |&(y, ky): &(usize, usize)| {
+            (self.above..self.above + from.height).contains(&y) && ky < depthwise.window.kernel[0]
+        };
+        let mut lines = self.lines.clone();
+        assert!(lines.all(|line| self.rows[line % to.height].iter().all(fits)));
         let cells = from.height * from.width * from.channels;
         let row = to.width * all;
         for channel in (0..channels).step_by(S::F32_LANES) {
@@ -60,25 +66,20 @@ impl Slide<'_> {
             };
             for (index, line) in self.lines.clone().enumerate() {
                 let (image, line) = (line / to.height, line % to.height);
-                let taps = &self.rows[line];
                 let begin = (self.out_row + index) * row;
                 let strip = Strip {
                     x: &self.x[image * cells..][..cells],
                     from,
                     above: self.above,
                     channel,
-                    taps,
+                    taps: &self.rows[line],
                     weights: &weights[column..],
                     pitch: all,
                     left: depthwise.window.padding[2],
                     bias,
+                    activation: depthwise.activation,
                     out: self.out.pointer(begin..begin + row).wrapping_add(column),
                 };
-                let fits = |&(y, ky): &(usize, usize)| {
-                    (self.above..self.above + from.height).contains(&y)
-                        && ky < depthwise.window.kernel[0]
-                };
-                assert!(taps.iter().all(fits));
                 let mut next = 0;
                 while next < to.width {
                     let rest = to.width - next;
@@ -89,11 +90,11 @@ impl Slide<'_> {
                     unsafe {
                         if S::REGISTER_COUNT >= 32 && rest > FEW && to.width >= MANY {
                             let first = next.min(to.width - MANY);
-                            strip.block::<MANY, K, STEP>(simd, self, first);
+                            strip.block::<MANY, K, STEP>(simd, first);
                             next = first + MANY;
                         } else {
                             let first = next.min(to.width - FEW);
-                            strip.block::<FEW, K, STEP>(simd, self, first);
+                            strip.block::<FEW, K, STEP>(simd, first);
                             next = first + FEW;
                         }
                     }
@@ -116,6 +117,7 @@ struct Strip<'a, S: Simd> {
     pitch: usize,
     left: usize,
     bias: S::f32s,
+    activation: Activation,
     out: *mut f32,
 }
 
@@ -129,7 +131,6 @@ impl<S: Simd> Strip<'_, S> {
     unsafe fn block<const N: usize, const K: usize, const STEP: usize>(
         &self,
         simd: S,
-        slide: &Slide<'_>,
         first: usize,
     ) {
         let width = self.from.width;
@@ -139,9 +140,9 @@ impl<S: Simd> Strip<'_, S> {
         // SAFETY: by the contract.
         unsafe {
             if start < width && start + count <= width {
-                self.sum::<N, K, STEP, false>(simd, slide, first, start);
+                self.sum::<N, K, STEP, false>(simd, first, start);
             } else {
-                self.sum::<N, K, STEP, true>(simd, slide, first, start);
+                self.sum::<N, K, STEP, true>(simd, first, start);
             }
         }
     }
@@ -152,7 +153,6 @@ impl<S: Simd> Strip<'_, S> {
     unsafe fn sum<const N: usize, const K: usize, const STEP: usize, const EDGE: bool>(
         &self,
         simd: S,
-        slide: &Slide<'_>,
         first: usize,
         start: usize,
     ) {
@@ -181,7 +181,7 @@ impl<S: Simd> Strip<'_, S> {
             }
         }
         for (n, sum) in sums.into_iter().enumerate() {
-            let value = activate(simd, slide.depthwise.activation, sum);
+            let value = activate(simd, self.activation, sum);
             // SAFETY: the cell is writable and not shared, by the contract.
             unsafe { store::<S>(self.out.wrapping_add((first + n) * self.pitch), value) };
         }
