@@ -21,7 +21,7 @@ pub mod layout;
 pub mod mahalanobis;
 mod math;
 pub mod matrix;
-mod memory;
+pub mod memory;
 pub mod nearest;
 pub mod norm;
 mod parallel;

@@ -22,7 +22,7 @@ impl Lines {
         let lines = length.div_ceil(LINE);
         if self.0.len() < lines {
             self.0.reserve_exact(lines - self.0.len());
-            prefer_large_pages(&self.0);
+            prefer_large_pages(self.0.as_ptr().cast(), self.0.capacity() * LINE);
             self.0.resize(lines, Line([0.0; LINE]));
         }
     }
@@ -38,29 +38,35 @@ impl Lines {
     }
 }
 
-/// Memory from here on is worth asking large pages for.
-const LARGE: usize = 4 << 20;
+/// Bytes from here on are worth asking for large pages.
+const LARGE: usize = 2 << 20;
 
-/// Asks the system for large pages: packed weights of some megabytes are read from end to end for
-/// each image, and the look-up of every 4 KiB page takes as long as reading a good part of it.
+/// `length` zeros, in large pages where there are enough of them and the system has such pages.
+pub fn zeros(length: usize) -> Vec<f32> {
+    // Pages that the system clears when they are first written to, by the threads of a kernel.
+    let values = vec![0.0; length];
+    prefer_large_pages(values.as_ptr(), values.len());
+    values
+}
+
+/// Asks the system for large pages for `length` values that have not been written to yet: packed weights
+/// and maps of some megabytes are read from end to end, and the look-up of every 4 KiB page takes as long
+/// as reading a good part of it.
 ///
 /// Only a hint; where it is not taken, nothing changes but the time.
-fn prefer_large_pages(lines: &Vec<Line>) {
-    let bytes = lines.capacity() * size_of::<Line>();
+fn prefer_large_pages(first: *const f32, length: usize) {
+    let bytes = length * size_of::<f32>();
     if bytes < LARGE {
         return;
     }
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 4096;
-        let start = lines.as_ptr().addr().next_multiple_of(PAGE);
-        let end = (lines.as_ptr().addr() + bytes) / PAGE * PAGE;
-        let first = lines.as_ptr().cast::<u8>().with_addr(start);
-        // SAFETY: the pages lie inside memory that this vector owns, and the advice changes neither
-        // their content nor their protection.
-        unsafe {
-            libc::madvise(first.cast_mut().cast(), end - start, libc::MADV_HUGEPAGE);
-        }
+        let start = first.addr().next_multiple_of(PAGE);
+        let end = (first.addr() + bytes) / PAGE * PAGE;
+        let page = first.cast::<u8>().with_addr(start).cast_mut();
+        // SAFETY: this advice changes neither what pages hold nor their protection, whoever has them.
+        unsafe { libc::madvise(page.cast(), end - start, libc::MADV_HUGEPAGE) };
     }
 }
 

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use burn_ad_kernels::memory;
 use burn_flex::{FlexTensor, Layout};
 
 /// Memory kept by one thread, in values: 2 GiB. It was all in use at one time: a training step gives the
@@ -84,8 +85,7 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
         _ => KEPT.with_borrow_mut(|kept| kept.take(length)),
     };
     let Some(mut values) = kept else {
-        // Pages that the system clears when the threads of the kernel first write to them.
-        return vec![0.0; length];
+        return memory::zeros(length);
     };
     values.truncate(length);
     values
