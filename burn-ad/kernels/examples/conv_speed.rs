@@ -12,7 +12,7 @@ use burn_ad_kernels::conv::{Algorithm, Epilogue, Geometry, Padding, Weights, for
 use burn_ad_kernels::{Activation, Isa};
 
 /// Inputs, outputs, size, kernel, stride.
-const LAYERS: [[usize; 5]; 35] = [
+const LAYERS: [[usize; 5]; 37] = [
     [64, 128, 64, 1, 1],
     [256, 128, 64, 1, 1],
     [128, 128, 64, 3, 1],
@@ -24,6 +24,8 @@ const LAYERS: [[usize; 5]; 35] = [
     [512, 512, 16, 3, 1],
     [512, 512, 32, 3, 2],
     [1024, 512, 16, 1, 1],
+    [512, 512, 16, 3, 2],
+    [1024, 1024, 16, 3, 2],
     [1024, 1024, 8, 3, 1],
     [1024, 2048, 8, 1, 1],
     [64, 64, 64, 3, 1],

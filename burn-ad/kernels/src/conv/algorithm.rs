@@ -108,6 +108,11 @@ impl Algorithm {
     ) -> usize {
         let (side, step) = self.tile();
         let (places, taps) = (side * side, height * width);
+        // Places of a kernel: some of a tile's may share one.
+        let loaded = match self {
+            Self::Direct => taps,
+            _ => winograd::kernels(side) * winograd::kernels(side),
+        };
         let [rows, columns] = geometry.output().map(|size| size.div_ceil(step));
         let tiles = geometry.batch * rows * columns;
         let weights = inputs * outputs;
@@ -118,10 +123,11 @@ impl Algorithm {
         };
         // Multiplications that would take as long as loading a weight: few from a core's own cache.
         // From elsewhere they are fetched ahead of their use.
-        let load = if each * weights < NEAR { 6 } else { 24 };
+        let load = if loaded * weights < NEAR { 6 } else { 24 };
+        let product = weights * (each * tiles).max(loaded * load);
         let channels = tiles * (inputs + outputs);
         match purpose {
-            Use::Packed => each * weights * tiles.max(load) + transform * channels,
+            Use::Packed => product + transform * channels,
             Use::Once => {
                 let packing = match self {
                     Self::Direct => 55 * taps,
@@ -129,8 +135,7 @@ impl Algorithm {
                     Self::Winograd4 if each * weights <= FAR => 95 * taps,
                     Self::Winograd4 => 200 * taps,
                 };
-                let product = each * tiles.max(load) + packing;
-                weights * product + transform * channels
+                product + weights * packing + transform * channels
             }
             // Sums are loaded, and stored, and transformed.
             Use::Gradient => {
@@ -207,6 +212,7 @@ mod tests {
             (64, 64, Winograd2Stride2),
             (256, 64, Winograd2Stride2),
             (512, 32, Winograd2Stride2),
+            (1024, 16, Winograd2Stride2),
             (3, 256, Direct),
         ] {
             let (shape, geometry) = layer(channels, size, 1, 3);
