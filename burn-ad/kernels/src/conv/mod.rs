@@ -7,6 +7,7 @@
 //! All algorithms come down to products of rows with panels of packed weights, whose sums stay in
 //! registers. An image gives the same bits alone and in any batch.
 
+mod ahead;
 mod algorithm;
 mod direct;
 mod epilogue;

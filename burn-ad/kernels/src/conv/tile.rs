@@ -4,6 +4,7 @@
 
 use pulp::Simd;
 
+use super::ahead::{Ahead, Goal};
 use crate::Isa;
 use crate::simd_math::mul_add;
 use crate::vector::load;
@@ -121,64 +122,6 @@ pub(super) fn chunks(runs: Runs, size: usize) -> impl Iterator<Item = Chunk> {
     (0..chunk_count(runs, size)).map(move |index| chunk(runs, size, index))
 }
 
-/// Memory that is read next, fetched line by line while a tile is computed: at the pace of a tile the
-/// last cache and main memory keep up with weights that several tiles share, at that of the first
-/// tile that reads them they do not.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ahead {
-    /// Only an address: it is never read through.
-    next: *const f32,
-    /// Lines that are fetched at once.
-    lines: usize,
-    /// Summed values from one time to the next.
-    pause: usize,
-}
-
-impl Ahead {
-    /// What tile `index` of `count` fetches of the `width` values for each summed one from `from` on,
-    /// which need not be valid.
-    #[inline(always)]
-    pub(super) fn share(
-        from: *const f32,
-        width: usize,
-        summed: usize,
-        index: usize,
-        count: usize,
-    ) -> Self {
-        let lines = width.div_ceil(LINE * count).max(1);
-        let pause = (LINE * count / width).max(1);
-        Self {
-            next: from.wrapping_add(index * summed.div_ceil(pause) * lines * LINE),
-            lines,
-            pause,
-        }
-    }
-
-    #[inline(always)]
-    fn fetch(&mut self) {
-        for _ in 0..self.lines {
-            fetch(self.next);
-            self.next = self.next.wrapping_add(LINE);
-        }
-    }
-}
-
-/// Values of a cache line.
-const LINE: usize = 16;
-
-/// Brings a line to the second cache, where the processor can; any address will do.
-#[inline(always)]
-fn fetch(line: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; an address that cannot be read is passed over.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
-}
-
 /// The products of row `a[r]` with register column `j` of `b`, whose rows of `NV` registers follow each
 /// other, as `[r][j]`.
 ///
@@ -195,18 +138,15 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     runs: Runs,
     b: *const f32,
     mut ahead: Ahead,
+    mut goal: Goal<MR>,
 ) -> [[S::f32s; NV]; MR] {
     let mut c = [[simd.splat_f32s(0.0); NV]; MR];
     let mut b = b;
-    let mut wait = 1;
     for run in 0..runs.count {
         let start = run * runs.step;
         for p in 0..runs.length {
-            wait -= 1;
-            if wait == 0 {
-                ahead.fetch();
-                wait = ahead.pause;
-            }
+            ahead.step();
+            goal.step(NV * S::F32_LANES);
             // SAFETY: `p < length` and `run < count`, so that the row's value lies in its extent
             // and `b` has advanced by fewer than `total` rows.
             unsafe {
