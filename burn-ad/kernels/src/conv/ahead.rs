@@ -69,7 +69,7 @@ impl Ahead {
     pub(super) fn step(&mut self) {
         if self.pause.is_over() {
             for _ in 0..self.lines {
-                to_second_cache(self.next);
+                fetch(self.next, Cache::Second);
                 self.next = self.next.wrapping_add(LINE);
             }
         }
@@ -111,37 +111,37 @@ impl<const MR: usize> Goal<MR> {
             // Rows mostly begin within a line, and reach into one more.
             for at in (0..=width).step_by(LINE) {
                 let line = row.wrapping_add(at);
-                to_first_cache(line);
+                fetch(line, Cache::First);
                 if let Some(added) = self.added {
-                    to_first_cache(line.wrapping_byte_offset(added));
+                    fetch(line.wrapping_byte_offset(added), Cache::First);
                 }
             }
         }
     }
 }
 
-/// Brings a line to all caches, where the processor can; any address will do.
-#[inline(always)]
-fn to_first_cache(line: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint; an address that cannot be read is passed over.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+/// The nearest cache that a line is brought to.
+#[derive(Clone, Copy)]
+enum Cache {
+    First,
+    /// Where it takes no place from what is used in the meantime.
+    Second,
 }
 
-/// As [`to_first_cache`], but not to the first one, which it would take place from in the meantime.
+/// Brings a line closer, where the processor can; any address will do.
 #[inline(always)]
-fn to_second_cache(line: *const f32) {
+fn fetch(line: *const f32, cache: Cache) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         // SAFETY: a hint; an address that cannot be read is passed over.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+        unsafe {
+            match cache {
+                Cache::First => _mm_prefetch::<_MM_HINT_T0>(line.cast()),
+                Cache::Second => _mm_prefetch::<_MM_HINT_T1>(line.cast()),
+            }
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+    let _ = (line, cache);
 }

@@ -108,18 +108,14 @@ impl Algorithm {
     ) -> usize {
         let (side, step) = self.tile();
         let (places, taps) = (side * side, height * width);
-        // Places of a kernel: some of a tile's may share one.
-        let loaded = match self {
-            Self::Direct => taps,
-            _ => winograd::kernels(side) * winograd::kernels(side),
-        };
         let [rows, columns] = geometry.output().map(|size| size.div_ceil(step));
         let tiles = geometry.batch * rows * columns;
         let weights = inputs * outputs;
-        // Transforming one channel of a tile, in multiplications.
-        let (each, transform) = match self {
-            Self::Direct => (taps, 0),
-            _ => (places, 11 * places),
+        // Multiplications of a tile and values of a kernel, which some places share, for each pair of
+        // channels; transforming one channel of a tile, in multiplications.
+        let (each, loaded, transform) = match self {
+            Self::Direct => (taps, taps, 0),
+            _ => (places, winograd::kernels(side).pow(2), 11 * places),
         };
         // Multiplications that would take as long as loading a weight: few from a core's own cache.
         // From elsewhere they are fetched ahead of their use.
