@@ -18,7 +18,7 @@ use crate::vector::{Access, Lanes, load, store};
 
 /// Summed values that are taken together: few enough for so many rows of four registers to stay in
 /// the second cache with the input rows of a block, many enough to load and store sums rarely.
-const CHUNK: usize = 320;
+const CHUNK: usize = 700;
 
 /// Input and output offsets of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
