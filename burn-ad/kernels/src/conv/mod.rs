@@ -110,7 +110,10 @@ fn compute(
             let windows = Windows::of(geometry, weights.inputs, weights.outputs);
             direct::convolve(weights.isa, x, &windows, weights.values, epilogue, out);
         }
-        Algorithm::Winograd2 | Algorithm::Winograd2Stride2 | Algorithm::Winograd4 => {
+        Algorithm::Winograd2
+        | Algorithm::Winograd2Stride2
+        | Algorithm::Winograd4
+        | Algorithm::Winograd4Stride2 => {
             winograd::convolve(x, geometry, weights, epilogue, out);
         }
     }

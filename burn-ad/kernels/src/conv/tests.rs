@@ -10,7 +10,7 @@ use crate::{Activation, Isa};
 fn tolerance(algorithm: Algorithm) -> f64 {
     match algorithm {
         Algorithm::Direct | Algorithm::Winograd2 | Algorithm::Winograd2Stride2 => 1e-6,
-        Algorithm::Winograd4 => 1e-5,
+        Algorithm::Winograd4 | Algorithm::Winograd4Stride2 => 1e-5,
     }
 }
 

@@ -27,8 +27,6 @@ use tiles::{Gather, Scatter, Tiles};
 
 /// Values, before and after the product, that a task keeps in its core's second cache.
 const BLOCK: usize = 96 * 1024;
-/// Fewest tiles that make loading the weights worth while.
-const FEWEST: usize = 6 * ROWS;
 /// Most tiles of a task.
 const MOST: usize = 12 * ROWS;
 
@@ -52,6 +50,7 @@ pub(super) fn convolve(
     match weights.algorithm.tile().0 {
         4 => Pass::<4>::new(x, geometry, weights, epilogue).run(out),
         5 => Pass::<5>::new(x, geometry, weights, epilogue).run(out),
+        9 => Pass::<9>::new(x, geometry, weights, epilogue).run(out),
         _ => Pass::<6>::new(x, geometry, weights, epilogue).run(out),
     }
 }
@@ -71,6 +70,8 @@ struct Pass<'a, const A: usize> {
 
 impl<'a, const A: usize> Pass<'a, A> {
     const PLACES: usize = A * A;
+    /// Fewest tiles that make loading the weights worth while: where places share them, a tile meets them often.
+    const FEWEST: usize = if A == 9 { 3 } else { 6 } * ROWS;
     /// Places of a transformed kernel.
     const KERNELS: usize = transform::kernels(A) * transform::kernels(A);
 
@@ -97,14 +98,14 @@ impl<'a, const A: usize> Pass<'a, A> {
     fn run(&self, out: &mut [f32]) {
         let (count, threads) = (self.tiles.count(), rayon::current_num_threads());
         let each = Self::PLACES * (self.inputs_whole + self.outputs_whole);
-        let wanted = (BLOCK / each).clamp(FEWEST, MOST);
+        let wanted = (BLOCK / each).clamp(Self::FEWEST, MOST);
         let multiplications = count * Self::PLACES * self.inputs * self.outputs;
         let out = Scattered::new(out);
         if multiplications < super::direct::SERIAL || threads == 1 {
             let blocks = count.div_ceil(wanted);
             let block = count.div_ceil(blocks);
             (0..blocks).for_each(|index| self.block(index * block, block, &out));
-        } else if count >= threads * FEWEST / 2 {
+        } else if count >= threads * Self::FEWEST / 2 {
             let blocks = count.div_ceil(wanted).next_multiple_of(threads);
             let block = count.div_ceil(blocks);
             (0..count.div_ceil(block))

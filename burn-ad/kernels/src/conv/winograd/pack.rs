@@ -21,6 +21,7 @@ pub(in crate::conv) fn pack(isa: Isa, side: usize, source: Source<'_>, packed: &
     match side {
         4 => pack_side::<4>(isa, source, packed),
         5 => pack_side::<5>(isa, source, packed),
+        9 => pack_side::<9>(isa, source, packed),
         _ => pack_side::<6>(isa, source, packed),
     }
 }
