@@ -15,7 +15,8 @@ side fall asleep. Before the first round both have warmed up. Run it while nothi
 
 PyTorch's times differ by up to two fifths from one process to the next (where its memory comes to lie, and what the system's pages
 for it cost), and stay the same within one. --processes N measures N times with fresh processes of both sides, pools all their times, and
-shows the ratio of each.
+shows the ratio of each. They also depend on what ran before in the process: for a network as a program of its own would run it,
+give one at a time with --backbones.
 
 --backend cuda --device cuda compares on a GPU. Options after `--` go to `burn-ad bench`: compare.py -- --size 224
 Made with: Python 3.11, torch 2.15, torchvision 0.29, timm 1.0.31, FrEIA 0.2, scikit-learn 1.9.1, scikit-image 0.26.
