@@ -129,15 +129,13 @@ impl Algorithm {
         match purpose {
             Use::Packed => product + transform * channels,
             Use::Once => {
-                let packing = match self {
-                    Self::Direct => 55 * taps,
-                    Self::Winograd2 | Self::Winograd2Stride2 => 70 * taps,
-                    Self::Winograd4 | Self::Winograd4Stride2 if loaded * weights <= FAR => {
-                        95 * taps
-                    }
-                    Self::Winograd4 | Self::Winograd4Stride2 => 200 * taps,
+                let each_tap = match self {
+                    Self::Direct => 55,
+                    Self::Winograd2 | Self::Winograd2Stride2 => 70,
+                    Self::Winograd4 | Self::Winograd4Stride2 if loaded * weights <= FAR => 95,
+                    Self::Winograd4 | Self::Winograd4Stride2 => 200,
                 };
-                product + weights * packing + transform * channels
+                product + weights * each_tap * taps + transform * channels
             }
             // Sums are loaded, and stored, and transformed.
             Use::Gradient => {

@@ -17,7 +17,8 @@ use crate::simd_math::activate;
 use crate::vector::{Access, Lanes, load, store};
 
 /// Summed values that are taken together: few enough for so many rows of four registers to stay in
-/// the second cache with the input rows of a block, many enough to load and store sums rarely.
+/// the second cache with the input rows of a block, many enough to load and store sums rarely. A run of
+/// up to half as many again is not cut.
 const CHUNK: usize = 700;
 
 /// Input and output offsets of a row.

@@ -81,20 +81,17 @@ pub(super) fn input<S: Simd, const A: usize>(simd: S, d: Row<S>) -> Row<S> {
         let far = simd.sub_f32s(d[8], d[4]);
         let middle = simd.sub_f32s(d[4], d[6]);
         let third = negate_mul_add(simd, c(3.0), d[4], d[6]);
-        padded::<S, _, _>(
-            simd,
-            [
-                mul_add(simd, c(2.0), near, difference),
-                mul_add(simd, c(2.0), d[2], middle),
-                mul_add(simd, c(2.0), d[2], third),
-                difference,
-                negate_mul_add(simd, c(2.0), difference, far),
-                d[1],
-                d[3],
-                d[5],
-                d[7],
-            ],
-        )
+        [
+            mul_add(simd, c(2.0), near, difference),
+            mul_add(simd, c(2.0), d[2], middle),
+            mul_add(simd, c(2.0), d[2], third),
+            difference,
+            negate_mul_add(simd, c(2.0), difference, far),
+            d[1],
+            d[3],
+            d[5],
+            d[7],
+        ]
     } else if A == 5 {
         padded::<S, _, _>(
             simd,
@@ -126,27 +123,21 @@ pub(super) fn output<S: Simd, const A: usize>(simd: S, m: Row<S>) -> [S::f32s; O
     let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
     if A == 6 {
         let (sum_2, difference_2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
-        padded::<S, _, _>(
-            simd,
-            [
-                simd.add_f32s(m[0], simd.add_f32s(sum, sum_2)),
-                mul_add(simd, c(2.0), difference_2, difference),
-                mul_add(simd, c(4.0), sum_2, sum),
-                simd.add_f32s(m[5], mul_add(simd, c(8.0), difference_2, difference)),
-            ],
-        )
+        [
+            simd.add_f32s(m[0], simd.add_f32s(sum, sum_2)),
+            mul_add(simd, c(2.0), difference_2, difference),
+            mul_add(simd, c(4.0), sum_2, sum),
+            simd.add_f32s(m[5], mul_add(simd, c(8.0), difference_2, difference)),
+        ]
     } else if A == 9 {
         let first = simd.add_f32s(simd.add_f32s(m[0], m[3]), simd.add_f32s(sum, m[5]));
         let last = simd.add_f32s(simd.add_f32s(m[4], difference), m[8]);
-        padded::<S, _, _>(
-            simd,
-            [
-                first,
-                simd.add_f32s(mul_add(simd, c(2.0), m[3], difference), m[6]),
-                simd.add_f32s(mul_add(simd, c(4.0), m[3], sum), m[7]),
-                mul_add(simd, c(8.0), m[3], last),
-            ],
-        )
+        [
+            first,
+            simd.add_f32s(mul_add(simd, c(2.0), m[3], difference), m[6]),
+            simd.add_f32s(mul_add(simd, c(4.0), m[3], sum), m[7]),
+            mul_add(simd, c(8.0), m[3], last),
+        ]
     } else if A == 5 {
         padded::<S, _, _>(
             simd,
